@@ -1,0 +1,61 @@
+# Every target builds the environment it needs; `python3` with venv and `make` are enough.
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt lint types tidy docs metrics bench clean tools
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' Makefile
+
+$(VENV)/core.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[dev]'
+	@touch $(VENV)/core.stamp $@
+
+demo: $(VENV)/core.stamp ## Run two real cycles, seal, export, verify and tamper
+	@$(BIN)/python examples/market/demo.py
+
+test: tools $(VENV)/dev.stamp ## Run every test
+	@$(BIN)/python -m pytest -q -n $(JOBS)
+
+tools: # What tests run beside Python: openssl, from Debian's packages where it is missing.
+	@command -v openssl >/dev/null || { apt-get update -qq && apt-get install -y -qq openssl; }
+
+check: lint types tidy docs ## Lint, types, architecture and documents: what a change must pass
+
+fmt: $(VENV)/dev.stamp ## Format and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/dev.stamp ## Check rules, format and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(VENV)/dev.stamp ## Check types strictly
+	$(BIN)/mypy --strict src $(wildcard tests/typing)
+
+tidy: $(VENV)/dev.stamp ## Check the architecture
+	$(BIN)/python -m pytest -q tests/tidy
+
+docs: $(VENV)/dev.stamp ## Check the documents
+	$(BIN)/python -m pytest -q tests/docs
+
+metrics: $(VENV)/dev.stamp ## Print sizes beside those of admired code
+	@$(BIN)/python -m tests.tidy.metrics
+
+bench: $(VENV)/dev.stamp ## Run the benchmarks
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## Remove everything that the targets made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,322 @@
+"""The conductor's side of the launcher: start it, hand it children, follow each to its end.
+
+Imported and started before the rest of Runwright, so that the launcher's own start costs nothing;
+so it imports next to nothing itself.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import marshal
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from runwright.adapters import supervisor as words
+from runwright.adapters.processes import INT_BYTES, IS_LINUX, RESTORED, SIGKILL
+
+#: Bytes read from an output stream at once.
+READ_BYTES: Final = 1 << 16
+#: The most that can still stand in a pipe whose writers are all gone.
+PIPE_BYTES_MAX: Final = 1 << 20
+#: Seconds that a launcher has to end after its socket closed.
+CLOSE_S: Final = 25.0
+#: Times that a child is handed over while no supervisor takes it: the first may meet a dying
+#: launcher, the second find it dead, the third has a new one.
+ATTEMPTS_MAX: Final = 3
+#: Bytes of a report line, with its start sign.
+REPORT_BYTES_MAX: Final = 512
+
+#: The launcher as a module, because a module's code is compiled once and a script's each time.
+_START: Final = (
+    "import sys; sys.path += sys.argv[1:]; from runwright.adapters.launcher import main; main()"
+)
+
+
+class LauncherLost(Exception):
+    """The launcher is gone, and the child was certainly not started."""
+
+
+class Start(NamedTuple):
+    """What a supervisor needs to start one child."""
+
+    #: The file that is executed.
+    program: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: str
+    #: (RLIMIT_*, soft, how much more the hard one is).
+    limits: Sequence[tuple[int, int, int]] = ()
+    #: Seconds before the tree is ended; 0 is never.
+    timeout_s: float = 0
+    grace_s: float = 2
+
+    def frame(self) -> bytes:
+        """Return the request as its length and its bytes."""
+        body = marshal.dumps(
+            {
+                "program": os.fsencode(self.program),
+                "argv": [os.fsencode(word) for word in self.argv],
+                "environment": {
+                    os.fsencode(name): os.fsencode(value)
+                    for name, value in self.environment.items()
+                },
+                "folder": os.fsencode(self.folder),
+                "limits": [tuple(limit) for limit in self.limits],
+                "timeout_s": float(self.timeout_s),
+                "grace_s": float(self.grace_s),
+            }
+        )
+        return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
+
+
+class Report(NamedTuple):
+    """How a child and its tree ended."""
+
+    #: Exit code, -1 when there is none.
+    exit: int
+    #: The signal that ended it, or 0.
+    signal: int
+    #: What failed before the program ran: "", "fork", "folder", "limits", "program".
+    step: str
+    errno: int
+    #: One of `supervisor.BY_ITSELF`, `TIMEOUT`, `STOPPED`, `NO_CONDUCTOR`, `NO_LAUNCHER`.
+    ended: int
+    duration_ms: int
+    cpu_ms: int
+    #: Of the largest process; never below what a fresh fork of the launcher has, about 8 MiB.
+    peak_kib: int
+    #: Descendants that were killed because they outlived the child.
+    strays: int
+    #: Descendants that could not be killed.
+    survivors: int
+
+
+class Child:
+    """One child under its supervisor."""
+
+    def __init__(self, control: _socket.socket, stdout: int, stderr: int) -> None:
+        """Take over the control socket and the read ends of the output."""
+        self.control = control
+        self.stdout = stdout
+        self.stderr = stderr
+        self._told = b""
+
+    def ask(self) -> None:
+        """Have the tree ended with SIGTERM, and SIGKILL after its grace."""
+        self._say(words.ASK)
+
+    def kill(self) -> None:
+        """Have the tree killed at once."""
+        self._say(words.KILL)
+
+    def _say(self, word: bytes) -> None:
+        try:
+            self.control.send(word)
+        except OSError:
+            # It has ended, which is what was asked for.
+            return
+
+    def follow(
+        self,
+        stdout: Callable[[bytes], object],
+        stderr: Callable[[bytes], object],
+    ) -> Report | None:
+        """Feed the output until the whole tree has ended; None when its supervisor was killed.
+
+        Raises: LauncherLost when it was certainly not started.
+        """
+        feeds = {self.stdout: stdout, self.stderr: stderr}
+        poll = select.poll()
+        control = self.control.fileno()
+        for descriptor in (control, *feeds):
+            poll.register(descriptor, select.POLLIN)
+        telling = True
+        while telling:
+            for descriptor, _events in poll.poll():
+                if descriptor == control:
+                    telling = self._hear()
+                elif not _feed(descriptor, feeds[descriptor]):
+                    poll.unregister(descriptor)
+                    del feeds[descriptor]
+        for descriptor, feed in feeds.items():
+            _drain(descriptor, feed)
+        return self._report()
+
+    def _hear(self) -> bool:
+        """Take in what the supervisor says; False when it has said everything."""
+        try:
+            piece = self.control.recv(REPORT_BYTES_MAX)
+        except OSError:
+            piece = b""
+        self._told += piece
+        return bool(piece) and not piece.endswith(b"\n")
+
+    def _report(self) -> Report | None:
+        line = self._told.removeprefix(words.STARTING)
+        if line.endswith(b"\n"):
+            values = dict(zip(words.FIELDS, map(int, line.split()), strict=True))
+            return Report(**{**values, "step": words.STEPS[values["step"]]})  # type: ignore[arg-type]
+        if not self._told:
+            raise LauncherLost
+        return None
+
+    def close(self) -> None:
+        """Let go of the socket and the pipes; a tree that still runs is killed by that."""
+        self.control.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
+def _feed(descriptor: int, feed: Callable[[bytes], object]) -> bool:
+    """Hand on what is there; False at the end of the stream."""
+    data = os.read(descriptor, READ_BYTES)
+    if data:
+        feed(data)
+    return bool(data)
+
+
+def _drain(descriptor: int, feed: Callable[[bytes], object]) -> None:
+    """Hand on what the tree left in a pipe, also when something outside it holds the other end."""
+    os.set_blocking(descriptor, False)
+    for _ in range(PIPE_BYTES_MAX // READ_BYTES):
+        try:
+            if not _feed(descriptor, feed):
+                return
+        except BlockingIOError:
+            return
+
+
+class Launcher:
+    """The launcher process, started once, and again when somebody killed it."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._lock = threading.Lock()
+        self._socket: _socket.socket | None = None
+        self._pid = 0
+
+    def start(self) -> None:
+        """Start the process, unless it runs."""
+        with self._lock:
+            if self._socket is None:
+                self._socket = self._begin()
+
+    def run(
+        self,
+        start: Start,
+        *,
+        stdout: Callable[[bytes], object],
+        stderr: Callable[[bytes], object],
+        started: Callable[[Child], object],
+    ) -> Report | None:
+        """Start a child, announce it, and feed its output until its whole tree has ended.
+
+        Returns None when its supervisor was killed. Raises: LauncherLost when it did not start.
+        """
+        for left in reversed(range(ATTEMPTS_MAX)):
+            try:
+                child = self._hand_over(start)
+                try:
+                    started(child)
+                    return child.follow(stdout, stderr)
+                finally:
+                    child.close()
+            except LauncherLost:
+                if not left:
+                    raise
+        raise LauncherLost
+
+    def hang_up(self) -> None:
+        """Tell the process to end, and with it the children that still run; `close` waits for it.
+
+        Nothing may be started between the two.
+        """
+        # It may be closed already at the other end.
+        with self._lock, contextlib.suppress(OSError):
+            if self._socket is not None:
+                self._socket.shutdown(_socket.SHUT_WR)
+
+    def close(self) -> None:
+        """End the process; children that still run are killed."""
+        self.hang_up()
+        with self._lock:
+            held, self._socket = self._socket, None
+        if held is None:
+            return
+        # The other end closes when the process has ended.
+        poll = select.poll()
+        poll.register(held.fileno(), select.POLLIN)
+        if not poll.poll(CLOSE_S * 1000):
+            os.kill(self._pid, SIGKILL)
+        held.close()
+        _forget(self._pid)
+
+    def _begin(self) -> _socket.socket:
+        mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        # The folder of the package: pathlib is slow to import.
+        folder = words.__file__.rpartition("/runwright/")[0]
+        # For psutil, which is needed only where there is no /proc.
+        packages = () if IS_LINUX else sys.path
+        self._pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", "-c", _START, folder, *packages],
+            # Nothing of ours, so that nothing can be read there.
+            {},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), words.CONDUCTOR),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            ],
+            # A signal to the conductor's group is for the conductor alone to answer.
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=RESTORED,
+        )
+        theirs.close()
+        return mine
+
+    def _hand_over(self, start: Start) -> Child:
+        """Hand a child over. Raises: LauncherLost, and the next one gets a new launcher."""
+        self.start()
+        mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        stdout, stdout_end = os.pipe()
+        stderr, stderr_end = os.pipe()
+        child = Child(mine, stdout, stderr)
+        try:
+            self._pass([theirs.fileno(), stdout_end, stderr_end])
+            theirs.close()
+            mine.sendall(start.frame())
+        except OSError as error:
+            child.close()
+            raise LauncherLost from error
+        finally:
+            theirs.close()
+            os.close(stdout_end)
+            os.close(stderr_end)
+        return child
+
+    def _pass(self, descriptors: list[int]) -> None:
+        rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
+        with self._lock:
+            if self._socket is None:
+                raise BrokenPipeError
+            try:
+                self._socket.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+            except OSError:
+                self._socket.close()
+                self._socket = None
+                _forget(self._pid)
+                raise
+
+
+def _forget(pid: int) -> None:
+    """Collect a launcher that has ended."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        # Somebody else collected it.
+        return

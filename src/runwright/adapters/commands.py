@@ -1,0 +1,465 @@
+"""A planned command becomes a supervised child, and how it ended an outcome.
+
+Nothing is started that is not as it was planned: the script's bytes, its place below a declared
+root, the granted variables, the level and the network that were demanded. Between the check of the
+script and the moment its interpreter opens it lie about two milliseconds, in which somebody who may
+write that folder can still change it; a level that copies the script closes that, T0 does not.
+
+A child gets an environment made from nothing: the granted variables, a fixed PATH, its scratch
+folder as HOME and TMPDIR, and what RUNWRIGHT_* tells it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from runwright.adapters import supervisor as words
+from runwright.adapters.children import Child, Launcher, LauncherLost, Report, Start
+from runwright.adapters.scratch import ResultUnreadable, Scratch
+from runwright.kernel.canonical import commitment, encode, exact
+from runwright.kernel.errors import NotCanonical, Refused
+from runwright.kernel.ports import Clock, Work
+from runwright.kernel.record.redact import Capture, Masker
+from runwright.kernel.run import (
+    Blob,
+    Command,
+    Content,
+    Executed,
+    Limits,
+    Outcome,
+    Resources,
+    Script,
+)
+
+#: The isolation level that this machine applies.
+LEVEL: Final = "T0" if sys.platform == "linux" else "session"
+#: Every level, the weakest first.
+LEVELS: Final = ("session", "T0", "T1", "T2")
+#: Where a program is looked for, unless PATH is granted.
+PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+#: The exit status by which a command asks to be repeated.
+EXIT_DEFERRED: Final = 75
+#: Canonical bytes of a result that stands in the outcome itself; a longer one is a blob.
+RESULT_INLINE_MAX: Final = 4096
+#: Bytes of salt under a commitment.
+SALT_BYTES: Final = 32
+#: Bytes of a script hashed at once.
+HASH_BYTES: Final = 1 << 18
+#: Characters of a run id in the name of its scratch folder.
+NAME_LENGTH: Final = 24
+
+_EXPLAINED: Final = {
+    signal.SIGXCPU: ", its limit of CPU seconds",
+    signal.SIGXFSZ: ", its limit of file size",
+}
+
+
+class NotStarted(Exception):
+    """A command that must not, or cannot, be started."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keep the word and the sentence of the outcome."""
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Commands:
+    """Executes commands, each in a child under a supervisor."""
+
+    def __init__(
+        self,
+        *,
+        launcher: Launcher,
+        clock: Clock,
+        environment: Mapping[str, str],
+        scratch: Path,
+    ) -> None:
+        """Keep what every command is made from."""
+        self._launcher = launcher
+        self._clock = clock
+        self._environment = environment
+        self._scratch = scratch
+
+    def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
+        """Execute one attempt to its end; `started` gets the child, to stop it."""
+        began_ms = self._clock.now_ms()
+        try:
+            command = _command_of(work)
+            masker = _masker(command, self._environment)
+            _check_demands(command)
+            if command.script is not None:
+                check_script(command.script)
+            executed = self._supervised(work, command, masker, started)
+        except NotStarted as refusal:
+            outcome = Outcome(
+                key=work.plan.key,
+                status="failed",
+                reason=refusal.reason,
+                message=refusal.message,
+            )
+            executed = Executed(outcome=outcome)
+        outcome = msgspec.structs.replace(
+            executed.outcome,
+            attempts=work.attempt,
+            started_ms=began_ms,
+            finished_ms=max(began_ms, self._clock.now_ms()),
+        )
+        return msgspec.structs.replace(executed, outcome=outcome)
+
+    def _supervised(
+        self,
+        work: Work,
+        command: Command,
+        masker: Masker,
+        started: Callable[[Child], object],
+    ) -> Executed:
+        """Start the child in a scratch folder of its own and make an outcome of its end."""
+        try:
+            scratch = Scratch(self._scratch, f"{work.run[:NAME_LENGTH]}-{work.attempt}")
+        except OSError as error:
+            raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
+        try:
+            report, captures = self._follow(work, command, scratch, masker, started)
+            ending = _ending(report, command)
+            value: Mapping[str, Any] = {}
+            try:
+                value, result = self._result(scratch, masker)
+                captures += result
+            except ResultUnreadable as error:
+                if ending.status == "done":
+                    ending = _Ending("failed", "result", str(error))
+        finally:
+            # What cannot be removed now is swept when the conductor starts again.
+            scratch.remove()
+        outcome = Outcome(
+            key=work.plan.key,
+            status=ending.status,
+            reason=ending.reason,
+            message=ending.message,
+            value=value,
+            used=_used(report),
+            level=LEVEL,
+            blobs=tuple(blob for blob, _content in captures),
+        )
+        return Executed(
+            outcome=outcome,
+            contents=tuple(content for _blob, content in captures),
+            deferred=ending.reason == "deferred",
+        )
+
+    def _follow(
+        self,
+        work: Work,
+        command: Command,
+        scratch: Scratch,
+        masker: Masker,
+        started: Callable[[Child], object],
+    ) -> tuple[Report | None, list[tuple[Blob, Content]]]:
+        """Start the child, keep its output, and return how it ended."""
+        stdout, stderr = (self._capture(command.limits, masker) for _ in range(2))
+        environment = self._variables(work, command, scratch)
+        try:
+            scratch.write_config(command.config)
+            start = Start(
+                program=_program(command.argv, environment["PATH"]),
+                argv=command.argv,
+                environment=environment,
+                folder=command.folder or scratch.path,
+                limits=_limits(command.limits),
+                timeout_s=command.limits.timeout_s,
+                grace_s=command.limits.grace_s,
+            )
+            report = self._launcher.run(
+                start,
+                stdout=stdout.feed,
+                stderr=stderr.feed,
+                started=started,
+            )
+        except LauncherLost as error:
+            raise NotStarted("not-started", "no launcher could be started") from error
+        except (OSError, ValueError) as error:
+            raise NotStarted("not-started", f"it could not be started: {error}") from error
+        _check_started(report, command)
+        kept = (stdout.close("stdout"), stderr.close("stderr"))
+        return report, [(each[0], each[1]) for each in kept if each is not None]
+
+    def _capture(self, limits: Limits, masker: Masker) -> Capture:
+        salt = self._clock.entropy(SALT_BYTES)
+        return Capture(limit=limits.output_kib * 1024, masker=masker, salt=salt)
+
+    def _variables(self, work: Work, command: Command, scratch: Scratch) -> dict[str, str]:
+        """Return the whole environment of the child."""
+        return {
+            "PATH": PATH,
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "HOME": scratch.path,
+            "TMPDIR": scratch.path,
+            **{name: self._environment[name] for name in command.env if name in self._environment},
+            "RUNWRIGHT_RUN_ID": work.run,
+            "RUNWRIGHT_ATTEMPT": str(work.attempt),
+            "RUNWRIGHT_SCHEDULED_AT": instant(work.scheduled_ms),
+            "RUNWRIGHT_CONFIG": scratch.config,
+            "RUNWRIGHT_RESULT": scratch.result,
+        }
+
+    def _result(
+        self,
+        scratch: Scratch,
+        masker: Masker,
+    ) -> tuple[Mapping[str, Any], list[tuple[Blob, Content]]]:
+        """Return what the child left as its result: in the value, or as a blob beside it.
+
+        Raises: ResultUnreadable.
+        """
+        raw = scratch.read_result()
+        if raw is None:
+            return {}, []
+        result, data = parse_result(raw, masker)
+        if len(data) <= RESULT_INLINE_MAX:
+            return {"result": result}, []
+        salt = self._clock.entropy(SALT_BYTES)
+        digest = commitment(salt, data)
+        blob = Blob(
+            name="result", digest=digest, size=len(data), media="application/json", salted=True
+        )
+        return {"result_digest": digest}, [(blob, Content(digest=digest, data=data, salt=salt))]
+
+
+# ------------------------------------------------------------------------------- before the start
+
+
+def _command_of(work: Work) -> Command:
+    if work.plan.refused:
+        raise NotStarted("refused", work.plan.refused)
+    if not isinstance(work.plan.work, Command):
+        raise NotStarted("refused", "a call does not run in a place for commands")
+    if not work.plan.work.argv:
+        raise NotStarted("refused", "the command is empty")
+    return work.plan.work
+
+
+def _masker(command: Command, environment: Mapping[str, str]) -> Masker:
+    """Return what masks the secret values. Raises: NotStarted, for one that is not set or short."""
+    for name in command.secret:
+        if name not in environment:
+            raise NotStarted("refused", f"granted variable {name} is not set, and it is secret")
+    try:
+        return Masker({name: environment[name] for name in command.secret})
+    except Refused as error:
+        raise NotStarted("refused", str(error)) from error
+
+
+def _check_demands(command: Command) -> None:
+    """Refuse what this machine cannot hold. Raises: NotStarted."""
+    if command.level and LEVELS.index(command.level) > LEVELS.index(LEVEL):
+        message = f"level {command.level} is demanded, and this machine holds {LEVEL}"
+        raise NotStarted("refused", message)
+    if command.network != "any":
+        demand = "none" if command.network == "none" else ", ".join(command.network)
+        raise NotStarted("refused", f"network {demand} cannot be held at {LEVEL}")
+
+
+def demand_problem(command: Command, environment: Mapping[str, str]) -> str:
+    """Return why a command would be refused before it starts; empty when it would not be."""
+    try:
+        _masker(command, environment)
+        _check_demands(command)
+    except NotStarted as refusal:
+        return refusal.message
+    return ""
+
+
+def check_script(script: Script) -> None:
+    """Compare a script with what was planned. Raises: NotStarted, outside-root or changed."""
+    resolved = os.path.realpath(script.path)
+    root = os.path.realpath(script.root)
+    if os.path.commonpath((resolved, root)) != root:
+        raise NotStarted("outside-root", f"{script.path} leads outside {script.root}")
+    if resolved != script.path:
+        raise NotStarted("changed", f"{script.path} became a link after it was planned")
+    try:
+        digest = _digest_of_file(script.path)
+    except FileNotFoundError as error:
+        message = f"{script.path} was removed after it was planned"
+        raise NotStarted("changed", message) from error
+    except OSError as error:
+        message = f"{script.path} cannot be read: {error.strerror}"
+        raise NotStarted("not-started", message) from error
+    if digest != script.digest:
+        raise NotStarted("changed", f"{script.path} changed after it was planned")
+
+
+def _digest_of_file(path: str) -> str:
+    """Return the digest of a plain file, opened once; anything else has another digest."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - flags of our own
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return ""
+        digest = hashlib.sha256()
+        while piece := file.read(HASH_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _program(argv: tuple[str, ...], path: str) -> str:
+    """Return the file to execute. Raises: NotStarted when there is none on the PATH."""
+    name = argv[0]
+    if "/" in name:
+        return name
+    for folder in path.split(":"):
+        candidate = f"{folder or '.'}/{name}"
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):  # noqa: PTH113 - hot
+            return candidate
+    raise NotStarted("not-started", f"no program {name} on PATH {path}")
+
+
+def _limits(limits: Limits) -> list[tuple[int, int, int]]:
+    """Return what the child sets: limit, value, and how far above it the hard limit lies."""
+    wanted = (
+        # SIGXCPU at the limit, and SIGKILL a second later for who ignores it.
+        (resource.RLIMIT_CPU, limits.cpu_s, 1),
+        (resource.RLIMIT_AS, limits.memory_mib << 20, 0),
+        (resource.RLIMIT_FSIZE, limits.file_mib << 20, 0),
+        (resource.RLIMIT_NOFILE, limits.open_files, 0),
+        (resource.RLIMIT_NPROC, limits.processes, 0),
+    )
+    return [(resource.RLIMIT_CORE, 0, 0), *(each for each in wanted if each[1])]
+
+
+def instant(epoch_ms: int) -> str:
+    """Return an instant as ISO 8601 in UTC, with milliseconds when there are any."""
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{text}.{milliseconds:03d}Z" if milliseconds else f"{text}Z"
+
+
+# ---------------------------------------------------------------------------------- after the end
+
+
+class _Ending(msgspec.Struct, frozen=True):
+    status: Literal["done", "failed", "interrupted"]
+    reason: str = ""
+    message: str = ""
+
+
+def _check_started(report: Report | None, command: Command) -> None:
+    """Raise NotStarted when the program never ran."""
+    if report is None or not report.step:
+        return
+    text = os.strerror(report.errno) if report.errno else "a value is not valid"
+    subject = {
+        "fork": "no process could be made",
+        "folder": f"folder {command.folder}" if command.folder else "its scratch folder",
+        "limits": "its limits",
+        "program": command.argv[0],
+    }[report.step]
+    raise NotStarted("not-started", f"{subject}: {text}")
+
+
+def _ending(report: Report | None, command: Command) -> _Ending:
+    """Return the status, the word and the sentence for how a command ended."""
+    if report is None:
+        return _Ending("failed", "supervisor-died", "its supervisor was killed, and it with that")
+    if report.ended == words.TIMEOUT:
+        message = f"no end after {command.limits.timeout_s:g} s; the process tree was ended"
+        ending = _Ending("failed", "timeout", message)
+    elif report.ended == words.STOPPED:
+        ending = _Ending("interrupted", "stopped", "it was stopped before it had ended")
+    elif report.ended in (words.NO_LAUNCHER, words.NO_CONDUCTOR):
+        ending = _Ending("interrupted", "launcher-died", "its launcher died, and it with that")
+    elif report.signal:
+        ending = _Ending("failed", "signal", f"ended by {_signal_text(report.signal)}")
+    elif report.exit == EXIT_DEFERRED:
+        ending = _Ending("failed", "deferred", f"exit status {EXIT_DEFERRED}: not now")
+    elif report.exit:
+        ending = _Ending("failed", "exit", f"exit status {report.exit}")
+    else:
+        ending = _Ending("done")
+    return _with_strays(ending, report)
+
+
+def _with_strays(ending: _Ending, report: Report) -> _Ending:
+    """Say that descendants were left; one that cannot be killed is a failure of its own."""
+    if report.survivors:
+        text = f"{report.survivors} of its processes could not be killed"
+        if ending.status == "done":
+            return _Ending("failed", "survivors", text)
+        return _Ending(ending.status, ending.reason, f"{ending.message}; {text}")
+    if report.strays and ending.status == "done":
+        text = f"{report.strays} of its processes outlived it and were killed"
+        return _Ending(ending.status, ending.reason, text)
+    return ending
+
+
+def _signal_text(number: int) -> str:
+    try:
+        known = signal.Signals(number)
+    except ValueError:
+        return f"signal {number}"
+    return f"{known.name}{_EXPLAINED.get(known, '')}"
+
+
+def _used(report: Report | None) -> Resources:
+    if report is None:
+        return Resources()
+    return Resources(
+        duration_ms=report.duration_ms,
+        cpu_ms=report.cpu_ms,
+        peak_kib=report.peak_kib,
+        exit=report.exit if report.exit >= 0 else None,
+        signal=report.signal or None,
+    )
+
+
+def parse_result(raw: bytes, masker: Masker) -> tuple[dict[str, Any], bytes]:
+    """Return a result, masked and with its floats as decimal text, and its canonical bytes.
+
+    Raises: ResultUnreadable, with a sentence that holds nothing of a secret.
+    """
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        msg = f"the result is not JSON: {error}"
+        raise ResultUnreadable(msg) from error
+    if not isinstance(value, dict):
+        raise ResultUnreadable("the result is not a JSON object")
+    try:
+        result = _masked(exact(value), masker)
+        data = encode(result)
+    except (NotCanonical, RecursionError) as error:
+        msg = f"the result cannot be recorded: {error}"
+        raise ResultUnreadable(msg) from error
+    return result, data
+
+
+def _masked(value: Any, masker: Masker) -> Any:
+    """Return a JSON value without a secret in any text, key or number."""
+    if isinstance(value, dict):
+        return {_masked_text(key, masker): _masked(item, masker) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, masker) for item in value]
+    if isinstance(value, str):
+        return _masked_text(value, masker)
+    if type(value) is int:
+        text = str(value)
+        masked = _masked_text(text, masker)
+        return value if masked == text else masked
+    return value
+
+
+def _masked_text(text: str, masker: Masker) -> str:
+    data = text.encode(errors="surrogatepass")
+    return masker.mask(data).decode(errors="surrogatepass")

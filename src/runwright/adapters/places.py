@@ -1,0 +1,255 @@
+"""Where the runs of a round execute: at once, in threads, in processes, or as commands.
+
+The conductor's thread starts runs, waits for what has ended and stops what is under way; it
+executes nothing but the calls of an inline place. What has ended arrives in a queue whose `put` is
+reentrant, so `wake` may be called in a signal handler.
+
+Calls are functions of ours, named by the plan. In a thread, and inline, they cannot be stopped: a
+stop takes back only what has not begun, and a call under way is waited for. Calls in processes can
+be killed, which is harmless because only pure rounds use them. Commands are not ours, and can
+always be ended (see `launcher`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from runwright.adapters.children import Child, Launcher
+from runwright.adapters.commands import LEVEL, Commands
+from runwright.adapters.functions import Instants, attempted, call, stopped
+from runwright.adapters.pool import ProcessPlace
+from runwright.adapters.scratch import sweep
+from runwright.kernel.errors import Refused
+from runwright.kernel.ports import Clock, Messages, Place, Work
+from runwright.kernel.run import Executed, Round
+
+#: Seconds that the last threads of a closed place have.
+JOIN_S: Final = 30.0
+
+
+class LocalPlaces:
+    """The Places port on this machine."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        environment: Mapping[str, str],
+        scratch: Path,
+        messages: Messages | None = None,
+        launcher: Launcher | None = None,
+    ) -> None:
+        """Start nothing; `launcher` is one that was started before these imports."""
+        self._clock = clock
+        self._environment = environment
+        self._scratch = scratch
+        self._messages = messages
+        self._launcher = launcher or Launcher()
+        self._places: tuple[_Place | ProcessPlace, ...] = ()
+
+    def prestart(self) -> None:
+        """Start the launcher now, so that the first command need not wait for it."""
+        self._launcher.start()
+
+    def sweep(self) -> int:
+        """Remove scratch folders that an earlier conductor left; return how many."""
+        count = sweep(self._scratch)
+        if count and self._messages is not None:
+            self._messages("scratch.swept", "scratch folders of an earlier start removed", n=count)
+        return count
+
+    def open(self, round: Round) -> Place:  # noqa: A002 - the word
+        """Return the place for a round. Raises: refused when its number of workers is not."""
+        if round.workers < 1:
+            msg = f"round {round.key} asks for {round.workers} workers"
+            raise Refused(msg)
+        place: InlinePlace | ThreadPlace | ProcessPlace | CommandPlace
+        if round.place == "command":
+            commands = Commands(
+                launcher=self._launcher,
+                clock=self._clock,
+                environment=self._environment,
+                scratch=self._scratch,
+            )
+            place = CommandPlace(round.workers, commands)
+        elif round.place == "process":
+            place = ProcessPlace(round.workers, self._clock)
+        elif round.place == "thread":
+            place = ThreadPlace(round.workers, self._clock)
+        else:
+            place = InlinePlace(self._clock)
+        self._places = (*(each for each in self._places if not each.closed), place)
+        return place
+
+    def wake(self) -> None:
+        """Make `wait` of every open place return; safe in a signal handler."""
+        for place in self._places:
+            place.wake()
+
+    def hang_up(self) -> None:
+        """Let go of places that are still open, and tell the launcher to end."""
+        for place in self._places:
+            place.close()
+        self._places = ()
+        self._launcher.hang_up()
+
+    def close(self) -> None:
+        """Let go of places that are still open, and of the launcher."""
+        self.hang_up()
+        self._launcher.close()
+
+
+class _Place:
+    """What all places have: a queue of what has ended."""
+
+    level = ""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.closed = False
+        self._ended: SimpleQueue[Executed | None] = SimpleQueue()
+
+    def wait(self, timeout_s: float | None) -> list[Executed]:
+        """Return what has ended, waiting until something has, `wake` was called or time is up."""
+        ended: list[Executed | None] = []
+        # Empty: nothing in time, or all that there was.
+        with contextlib.suppress(Empty):
+            ended.append(self._ended.get(timeout=timeout_s))
+            while True:
+                ended.append(self._ended.get_nowait())
+        return [each for each in ended if each is not None]
+
+    def wake(self) -> None:
+        """Make `wait` return; safe in a signal handler."""
+        self._ended.put(None)
+
+    def close(self) -> None:
+        """Let go of what the place holds."""
+        self.closed = True
+
+
+class InlinePlace(_Place):
+    """Calls execute in the conductor's own thread, when they are started."""
+
+    def __init__(self, clock: Clock) -> None:
+        """One at a time."""
+        super().__init__(1)
+        self._clock = clock
+
+    def start(self, work: Sequence[Work]) -> None:
+        """Execute attempts, one after the other."""
+        for each in work:
+            self._ended.put(attempted(each, lambda work: call(work, Instants.of(self._clock))))
+
+    def stop(self, *, kill: bool) -> None:
+        """Do nothing: what was started has ended."""
+
+
+class _Crew(_Place):
+    """Threads that each take work from a queue, execute it and put what came of it in another."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self._waiting: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._started = 0
+        self._stopping = False
+
+    def _execute(self, work: Work) -> Executed:
+        raise NotImplementedError
+
+    def start(self, work: Sequence[Work]) -> None:
+        """Start attempts; those beyond the number of workers wait for a free one."""
+        for each in work:
+            self._waiting.put(each)
+        self._started += len(work)
+        while len(self._threads) < min(self.workers, self._started):
+            # A call that never returns must not keep the process from ending.
+            thread = threading.Thread(target=self._serve, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            if self._stopping:
+                self._ended.put(stopped(work))
+            else:
+                self._ended.put(attempted(work, self._execute))
+
+    def stop(self, *, kill: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
+        """Take back what has not begun."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Send the threads home."""
+        super().close()
+        self._stopping = True
+        for _ in self._threads:
+            self._waiting.put(None)
+
+
+class ThreadPlace(_Crew):
+    """Calls execute in threads."""
+
+    def __init__(self, workers: int, clock: Clock) -> None:
+        """So many at once."""
+        super().__init__(workers)
+        self._clock = clock
+
+    def _execute(self, work: Work) -> Executed:
+        return call(work, Instants.of(self._clock))
+
+
+class CommandPlace(_Crew):
+    """Commands execute as children, each followed by a thread."""
+
+    level = LEVEL
+
+    def __init__(self, workers: int, commands: Commands) -> None:
+        """So many at once."""
+        super().__init__(workers)
+        self._commands = commands
+        self._lock = threading.Lock()
+        self._children: set[Child] = set()
+        self._killing = False
+
+    def _execute(self, work: Work) -> Executed:
+        mine: list[Child] = []
+
+        def started(child: Child) -> None:
+            mine.append(child)
+            with self._lock:
+                self._children.add(child)
+                self._end([child])
+
+        try:
+            return self._commands.execute(work, started)
+        finally:
+            with self._lock:
+                self._children.difference_update(mine)
+
+    def _end(self, children: Iterable[Child]) -> None:
+        for child in children:
+            if self._killing:
+                child.kill()
+            elif self._stopping:
+                child.ask()
+
+    def stop(self, *, kill: bool) -> None:
+        """End what is under way: SIGTERM and, after its grace, SIGKILL; or SIGKILL at once."""
+        with self._lock:
+            self._stopping = True
+            self._killing = self._killing or kill
+            self._end(self._children)
+
+    def close(self) -> None:
+        """Kill what is under way and send the threads home."""
+        self.stop(kill=True)
+        super().close()
+        for thread in self._threads:
+            thread.join(JOIN_S)

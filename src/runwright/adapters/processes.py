@@ -1,0 +1,109 @@
+"""What the launcher and its supervisors ask of the system about processes.
+
+Like them it imports only what imports in no time: `socket` and `signal` would double their start.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed knows only `signal`, which imports enum
+import _socket
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # typing alone takes as long to import as everything else here.
+    from collections.abc import Callable
+    from typing import Final
+
+IS_LINUX: Final = sys.platform == "linux"
+#: Options of prctl(2).
+PDEATHSIG: Final = 1
+CHILD_SUBREAPER: Final = 36
+#: Signals to a whole group or session, which the conductor answers for its children.
+IGNORED: Final = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGPIPE)
+#: What the launcher, or the conductor before it, may ignore and a child must not inherit.
+RESTORED: Final = (
+    *IGNORED,
+    *(_signal.SIGCHLD, _signal.SIGXFSZ, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2),
+    *(_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU),
+)
+SIGKILL: Final = _signal.SIGKILL
+#: Descriptors in a request: control socket, stdout, stderr.
+PASSED: Final = 3
+INT_BYTES: Final = 4
+
+
+def load_prctl() -> Callable[[int, int], object]:
+    """Return prctl(2) with an option and its argument; elsewhere than on Linux it does nothing."""
+    if not IS_LINUX:
+        return lambda _option, _argument: None
+    import ctypes  # lazy: who imports this module for its words does not pay for it
+
+    call = ctypes.CDLL(None, use_errno=True).prctl
+    long = ctypes.c_ulong
+    call.argtypes = (ctypes.c_int, long, long, long, long)
+    return lambda option, argument: call(option, argument, 0, 0, 0)
+
+
+def wake_on_child() -> int:
+    """Return a descriptor that becomes readable when a child ends."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+    _signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
+
+
+def receive(source: _socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """Return the next bytes of a socket and the descriptors that came with the first of them."""
+    data, notes, _flags, _address = source.recvmsg(size, _socket.CMSG_SPACE(PASSED * INT_BYTES))
+    passed: list[int] = []
+    for _level, _kind, body in notes:
+        passed += memoryview(body)[: len(body) // INT_BYTES * INT_BYTES].cast("i")
+    for descriptor in passed:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
+    return data, passed
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal; False when the process is gone or not ours."""
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True
+
+
+def descendants(root: int, *, apart: set[int] | frozenset[int] = frozenset()) -> list[int]:
+    """Return what descends from a process and runs, parents first, but for some and theirs."""
+    children: dict[int, list[tuple[int, bool]]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib is slow to import
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow
+                    # The name of the program stands in parentheses and may contain anything.
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except (OSError, ValueError):
+                continue
+            children.setdefault(int(parent), []).append((int(name), state != b"Z"))
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        for pid, runs in children.get(waiting.pop(), ()):
+            if pid not in apart:
+                waiting.append(pid)
+                if runs:
+                    found.append(pid)
+    return found
+
+
+def descendants_elsewhere(child: int) -> list[int]:
+    """Return a child and what psutil finds below it, where there is no /proc to read."""
+    import psutil  # lazy: only at a kill, and only where there is no /proc to read
+
+    try:
+        return [child, *(each.pid for each in psutil.Process(child).children(recursive=True))]
+    except psutil.Error:
+        return []

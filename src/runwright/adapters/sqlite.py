@@ -1,0 +1,381 @@
+"""The default store: one SQLite file in WAL mode, every commit flushed.
+
+The holder of the lease (an flock on a file beside the store, released when the process dies) is the
+only one that commits entries. Everybody may insert a request. A second writer that got past the
+lease would meet the primary key of `entry` and stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import starmap
+from pathlib import Path
+from typing import Any, Final
+
+from runwright.kernel.errors import (
+    CommitUnknown,
+    RunwrightError,
+    StoreBusy,
+    StoreCorrupt,
+    StoreMissing,
+    StoreUnwritable,
+    StoreVersion,
+    Usage,
+    require,
+)
+from runwright.kernel.ports import Batch, Request, Row, SealRow, StoredEntry, Table
+from runwright.kernel.run import Content
+
+#: The version of the schema, in `PRAGMA user_version`.
+SCHEMA_VERSION: Final = 1
+#: "RWL1" in `PRAGMA application_id`, so that `file` and others can tell.
+APPLICATION_ID: Final = 0x52574C31
+#: Milliseconds a statement waits for another connection.
+BUSY_MS: Final = 5_000
+_READ_CHUNK: Final = 4_096
+
+
+def _blocks(file: str | Path) -> Mapping[str, str]:
+    """Return the named blocks of an .sql file."""
+    text = Path(file).read_text(encoding="utf-8")
+    blocks = (block.partition("\n") for block in text.split("-- name: ")[1:])
+    return {name.strip(): body.strip() for name, _, body in blocks}
+
+
+_SQL: Final = _blocks(Path(__file__).with_suffix(".sql"))
+
+
+class FileLease:
+    """An exclusive flock on a file; it ends with the process that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock. Raises: store-busy."""
+        try:
+            self._fd: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            message = f"{path}: {error.strerror}"
+            raise StoreUnwritable(message) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "?"
+            os.close(self._fd)
+            self._fd = None
+            message = f"Another conductor (process {holder}) holds {path.with_suffix('')}"
+            raise StoreBusy(message) from error
+        # Who holds it is for people; the lock itself needs no space on the disk.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give it up."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+class SqliteStore:
+    """The Store port on one SQLite file."""
+
+    kind: Final = "sqlite"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tables: Sequence[Table] = (),
+        create: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """Open the file, or create it with the kernel's tables and the workloads'.
+
+        Raises: store-missing, store-version, store-corrupt, store-unwritable.
+        """
+        self.path = path
+        self._tables = {table.name: table for table in tables}
+        self._upserts: dict[str, tuple[str, tuple[str, ...]]] = {}
+        exists = path.exists()
+        if not exists and not create:
+            message = f"There is no store at {path}"
+            raise StoreMissing(message)
+        if exists and create:
+            message = f"There is a store at {path} already"
+            raise Usage(message)
+        try:
+            self._db = self._connect(read_only=read_only)
+            if create:
+                self._create()
+            else:
+                self._check_version()
+        except sqlite3.DatabaseError as error:
+            raise _translate(error, path) from error
+        except RunwrightError:
+            # Left open, it would leave its two files beside a store that is not ours to touch.
+            self._db.close()
+            raise
+
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        if read_only and not os.access(self.path, os.W_OK):
+            log = self.path.with_name(self.path.name + "-wal")
+            # A log that was not merged holds commits that an immutable reader would not see.
+            has_log = log.exists() and log.stat().st_size > 0
+            still = "" if has_log else "&immutable=1"
+            uri = f"{self.path.absolute().as_uri()}?mode=ro{still}"
+            return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        if read_only:
+            db.execute("PRAGMA query_only = 1")
+        else:
+            db.execute("PRAGMA synchronous = FULL")
+        return db
+
+    def _create(self) -> None:
+        self.path.chmod(0o600)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        ddl = [_SQL["create"], *map(self._ddl, self._tables.values())]
+        script = ";\n".join(text.rstrip().rstrip(";") for text in ddl)
+        self._db.executescript(
+            f"BEGIN IMMEDIATE;\n{script};\n"
+            f"PRAGMA application_id = {APPLICATION_ID};\n"
+            f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        )
+
+    def _ddl(self, table: Table) -> str:
+        return _blocks(table.sql)[f"{table.name} {self.kind}"]
+
+    def _check_version(self) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            message = f"{self.path} is not a Runwright store"
+            raise StoreMissing(message)
+        if version != SCHEMA_VERSION:
+            age = "a newer" if version > SCHEMA_VERSION else "an older"
+            message = (
+                f"{self.path} was written by {age} version of Runwright "
+                f"(schema {version}; this one reads {SCHEMA_VERSION})"
+            )
+            raise StoreVersion(message)
+
+    # ------------------------------------------------------------------------------ the writer
+
+    def lease(self) -> FileLease:
+        """Take the right to conduct. Raises: store-busy."""
+        return FileLease(self.path.with_name(self.path.name + ".lease"))
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one flushed transaction.
+
+        Raises: store-unwritable, store-corrupt, commit-unknown.
+        """
+        db = self._db
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                self._write(batch)
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            failure = _translate(error, self.path)
+            if isinstance(failure, StoreBusy):
+                # Not for the writer to wait longer: it holds entries that it cannot write.
+                raise StoreUnwritable(str(failure)) from error
+            raise failure from error
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            message = f"COMMIT on {self.path} raised: {error}"
+            raise CommitUnknown(message) from error
+
+    def _write(self, batch: Batch) -> None:
+        db = self._db
+        if batch.entries:
+            # Asked once for a commit: a trigger that asks for each entry costs a tenth of the rate.
+            ((size,),) = db.execute(_SQL["size"]).fetchall()
+            rows = [(row.seq, row.raw, row.leaf) for row in batch.entries]
+            if [row[0] for row in rows] != list(range(size, size + len(rows))):
+                message = f"{self.path}: the entries to write do not continue at seq {size}"
+                raise StoreCorrupt(message)
+            db.executemany(_SQL["insert-entry"], rows)
+        if batch.tiles:
+            db.executemany(
+                _SQL["insert-tile"], [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
+            )
+        if batch.contents:
+            values = [(item.digest, item.salt, item.data) for item in batch.contents]
+            db.executemany(_SQL["insert-blob"], values)
+        for row in batch.rows:
+            statement, columns = self._upsert(row)
+            db.execute(statement, [row.values[column] for column in columns])
+        if batch.seals:
+            db.executemany(
+                _SQL["insert-seal"], [(seal.size, seal.root, seal.note) for seal in batch.seals]
+            )
+        if batch.erased:
+            db.executemany(_SQL["erase-blob"], [(digest,) for digest in batch.erased])
+
+    def _upsert(self, row: Row) -> tuple[str, tuple[str, ...]]:
+        """Return the statement for the columns of a row, made once for each shape."""
+        columns = tuple(row.values)
+        shape = f"{row.table}/{row.update}/{','.join(columns)}"
+        known = self._upserts.get(shape)
+        if known is None:
+            table = self._table(row.table)
+            unknown = set(columns) - set(table.columns)
+            require(not unknown, f"table {row.table} has no columns {sorted(unknown)}")
+            names = ", ".join(f'"{name}"' for name in columns)
+            marks = ", ".join("?" for _ in columns)
+            changed = [name for name in columns if name not in table.key]
+            if row.update:
+                sets = ", ".join(f'"{name}" = ?' for name in changed)
+                tests = " AND ".join(f'"{name}" = ?' for name in table.key)
+                # Names of tables and columns are ours; values are always bound.
+                known = f'UPDATE "{row.table}" SET {sets} WHERE {tests}', (*changed, *table.key)  # noqa: S608
+                self._upserts[shape] = known
+                return known
+            if set(table.key) <= set(columns):
+                key = ", ".join(f'"{name}"' for name in table.key)
+                sets = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
+                action = f"UPDATE SET {sets}" if sets else "NOTHING"
+                tail = f" ON CONFLICT ({key}) DO {action}"
+            else:
+                tail = ""
+            known = f'INSERT INTO "{row.table}" ({names}) VALUES ({marks}){tail}', columns  # noqa: S608
+            self._upserts[shape] = known
+        return known
+
+    def _table(self, name: str) -> Table:
+        table = self._tables.get(name)
+        if table is None:
+            info = self._db.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
+            require(info, f"there is no table {name}")
+            key = tuple(column for column, place in info if place)
+            table = Table(name=name, columns=tuple(column for column, _ in info), key=key)
+            self._tables[name] = table
+        return table
+
+    # ------------------------------------------------------------------------------ everybody
+
+    def submit(self, request: Request) -> None:
+        """Insert a request in a transaction of its own."""
+        values = (
+            request.id,
+            request.kind,
+            request.body,
+            request.created_ms,
+            request.by,
+            request.reply,
+        )
+        try:
+            self._db.execute(_SQL["insert-request"], values)
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+
+    def size(self) -> int:
+        """Return how many entries there are."""
+        return int(self._one(_SQL["size"])[0][0])
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
+        """Yield the entries with start <= seq < stop, in order."""
+        end = self.size() if stop is None else stop
+        for low in range(start, end, _READ_CHUNK):
+            rows = self._one(_SQL["entries"], (low, min(low + _READ_CHUNK, end)))
+            yield from starmap(StoredEntry, rows)
+
+    def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
+        """Return the hashes of full subtrees of a level (0: leaves)."""
+        if level == 0:
+            rows = self._one(_SQL["leaves"], (start, stop))
+        else:
+            rows = self._one(_SQL["tiles"], (level, start, stop))
+        return [row[0] for row in rows]
+
+    def seals(self, *, latest: bool = False) -> list[SealRow]:
+        """Return the seals by size, or the newest one only."""
+        rows = self._one(_SQL["latest-seal" if latest else "seals"])
+        return [SealRow(size, root, note) for size, root, note in rows]
+
+    def blob(self, digest: str) -> Content | None:
+        """Return kept bytes; None when erased or never kept."""
+        rows = self._one(_SQL["blob"], (digest,))
+        if not rows:
+            return None
+        return Content(digest=rows[0][0], data=rows[0][1], salt=rows[0][2])
+
+    def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str = "",
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return rows whose columns equal `where`."""
+        columns = self._table(table).columns
+        names = [*(where or {}), *([order.removeprefix("-")] if order else [])]
+        unknown = set(names) - set(columns)
+        require(not unknown, f"table {table} has no columns {sorted(unknown)}")
+        names = [f'"{name}"' for name in columns]
+        # Names of tables and columns are checked against the schema; values are always bound.
+        statement = f'SELECT {", ".join(names)} FROM "{table}"'  # noqa: S608
+        if where:
+            tests = (
+                f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
+                for name, value in where.items()
+            )
+            statement += " WHERE " + " AND ".join(tests)
+        if order:
+            statement += f' ORDER BY "{order.removeprefix("-")}"' + (" DESC" * (order[0] == "-"))
+        if limit:
+            statement += f" LIMIT {int(limit)}"
+        values = [value for value in (where or {}).values() if value is not None]
+        return [dict(zip(columns, row, strict=True)) for row in self._one(statement, values)]
+
+    def version(self) -> int:
+        """Return the version of the schema."""
+        return int(self._one("PRAGMA user_version")[0][0])
+
+    def migrate(self) -> list[str]:
+        """Return the names of the migrations that were made: the first schema has none."""
+        require(self.version() == SCHEMA_VERSION, "opening checked the version")
+        return []
+
+    def check(self) -> list[str]:
+        """Return what SQLite's own check finds wrong with the file; nothing when it is sound."""
+        found = [row[0] for row in self._one("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def _one(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+
+def _translate(
+    error: sqlite3.Error, path: Path
+) -> StoreUnwritable | StoreCorrupt | StoreBusy | StoreMissing:
+    """Return our error for one of SQLite's that was raised before any COMMIT."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    message = f"{path}: {error}"
+    if name.startswith(("SQLITE_CONSTRAINT", "SQLITE_CORRUPT")):
+        return StoreCorrupt(message)
+    if name.startswith("SQLITE_NOTADB"):
+        return StoreMissing(f"{path} is not a Runwright store: {error}")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreBusy(message)
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return StoreUnwritable(f"{path} is on a read-only file system, or may not be written")
+    return StoreUnwritable(message)

@@ -1,0 +1,165 @@
+-- name: create
+CREATE TABLE entry (
+    seq  INTEGER PRIMARY KEY,
+    raw  BLOB NOT NULL,
+    leaf BLOB NOT NULL
+);
+CREATE TRIGGER entry_is_never_edited BEFORE UPDATE ON entry
+BEGIN SELECT RAISE(ABORT, 'a ledger entry is never edited'); END;
+CREATE TRIGGER entry_is_never_deleted BEFORE DELETE ON entry
+BEGIN SELECT RAISE(ABORT, 'a ledger entry is never deleted'); END;
+
+-- Roots of full subtrees of 256 ** level entries.
+CREATE TABLE tile (
+    level INTEGER NOT NULL,
+    idx   INTEGER NOT NULL,
+    hash  BLOB NOT NULL,
+    PRIMARY KEY (level, idx)
+) WITHOUT ROWID;
+
+-- Signed checkpoints, C2SP tlog-checkpoint.
+CREATE TABLE seal (
+    size INTEGER PRIMARY KEY,
+    root BLOB NOT NULL,
+    note TEXT NOT NULL
+);
+
+-- salt is empty for pinned bytes; captured ones are erased with their salt.
+CREATE TABLE blob (
+    digest TEXT PRIMARY KEY,
+    salt   BLOB NOT NULL,
+    data   BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE request (
+    id         TEXT PRIMARY KEY,
+    kind       TEXT NOT NULL,
+    body       BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    "by"       TEXT NOT NULL DEFAULT '',
+    state      TEXT NOT NULL DEFAULT 'open',
+    result     BLOB NOT NULL DEFAULT x'',
+    reply      TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX request_open ON request (created_ms) WHERE state = 'open';
+
+CREATE TABLE spec (
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    body       BLOB NOT NULL,
+    applied_ms INTEGER NOT NULL,
+    -- When the schedule that it has now came into force.
+    since_ms   INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+
+-- One row an occurrence, also those that did not run.
+CREATE TABLE tick (
+    seq        INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    occurrence TEXT NOT NULL,
+    scheduled  INTEGER NOT NULL,
+    planned_ms INTEGER NOT NULL,
+    last_ms    INTEGER NOT NULL,
+    count      INTEGER NOT NULL DEFAULT 1,
+    at         INTEGER NOT NULL,
+    state      TEXT NOT NULL,
+    label      TEXT NOT NULL DEFAULT '',
+    reason     TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX tick_id ON tick (id);
+CREATE INDEX tick_last ON tick (kind, name, last_ms);
+CREATE INDEX tick_open ON tick (seq) WHERE state = 'open';
+
+CREATE TABLE round (
+    seq        INTEGER PRIMARY KEY,
+    id         TEXT NOT NULL,
+    tick       TEXT NOT NULL,
+    idx        INTEGER NOT NULL,
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    label      TEXT NOT NULL,
+    runs       INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    judged_seq INTEGER,
+    judged_ms  INTEGER,
+    verdict    TEXT NOT NULL DEFAULT '',
+    outcome    TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX round_id ON round (id);
+CREATE INDEX round_tick ON round (tick);
+CREATE INDEX round_label ON round (label);
+CREATE INDEX round_open ON round (seq) WHERE judged_seq IS NULL;
+
+CREATE TABLE lane (
+    kind   TEXT NOT NULL,
+    name   TEXT NOT NULL,
+    lane   TEXT NOT NULL,
+    memory TEXT NOT NULL,
+    PRIMARY KEY (kind, name, lane)
+);
+
+-- The outbox: what leaves, in order, until it is acknowledged.
+CREATE TABLE paper (
+    seq          INTEGER NOT NULL,
+    idx          INTEGER NOT NULL,
+    id           TEXT NOT NULL,
+    sink         TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    media        TEXT NOT NULL,
+    body         BLOB NOT NULL,
+    inserts      TEXT NOT NULL DEFAULT '[]',
+    sealed_size  INTEGER NOT NULL DEFAULT 0,
+    state        TEXT NOT NULL DEFAULT 'open',
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    next_ms      INTEGER NOT NULL DEFAULT 0,
+    delivered_ms INTEGER,
+    PRIMARY KEY (seq, idx)
+);
+CREATE INDEX paper_open ON paper (seq, idx) WHERE state = 'open';
+
+-- name: insert-entry
+INSERT INTO entry (seq, raw, leaf) VALUES (?, ?, ?)
+
+-- name: insert-tile
+INSERT INTO tile (level, idx, hash) VALUES (?, ?, ?)
+
+-- name: insert-seal
+INSERT INTO seal (size, root, note) VALUES (?, ?, ?)
+ON CONFLICT (size) DO UPDATE SET root = excluded.root, note = excluded.note
+
+-- name: insert-blob
+INSERT INTO blob (digest, salt, data) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING
+
+-- name: erase-blob
+DELETE FROM blob WHERE digest = ?
+
+-- name: insert-request
+INSERT INTO request (id, kind, body, created_ms, "by", reply) VALUES (?, ?, ?, ?, ?, ?)
+
+-- name: size
+SELECT coalesce(max(seq) + 1, 0) FROM entry
+
+-- name: entries
+-- Whoever altered a row may have left text in it: what is hashed are bytes, whatever the type.
+SELECT seq, CAST(raw AS BLOB), CAST(leaf AS BLOB) FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq
+
+-- name: leaves
+SELECT CAST(leaf AS BLOB) FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq
+
+-- name: tiles
+SELECT hash FROM tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx
+
+-- name: seals
+SELECT size, root, note FROM seal ORDER BY size
+
+-- name: latest-seal
+SELECT size, root, note FROM seal ORDER BY size DESC LIMIT 1
+
+-- name: blob
+SELECT digest, data, salt FROM blob WHERE digest = ?

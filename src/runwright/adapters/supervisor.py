@@ -1,0 +1,332 @@
+"""A supervisor: it starts one child in a session of its own, watches it and ends its whole tree.
+
+It is a subreaper, so a descendant that forked twice or left its session is still found. It ends the
+tree when its control socket closes (the conductor died), when its launcher dies, and when the child
+ends. The child is forked before it is needed: up to its last step it stands ready.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed knows only `signal`, which imports enum
+import _socket
+import marshal
+import os
+import resource
+import select
+import time
+
+from runwright.adapters.processes import (
+    CHILD_SUBREAPER,
+    INT_BYTES,
+    IS_LINUX,
+    PASSED,
+    PDEATHSIG,
+    RESTORED,
+    descendants,
+    descendants_elsewhere,
+    receive,
+    send,
+    wake_on_child,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # typing alone takes as long to import as everything else here.
+    from collections.abc import Callable
+    from typing import Final, NoReturn
+
+#: Where a launcher and its supervisors find the conductor's socket.
+CONDUCTOR: Final = 0
+#: What a supervisor says just before it lets the child go.
+STARTING: Final = b"+"
+#: What a conductor says to a supervisor; the end of the stream means kill as well.
+ASK, KILL = b"T", b"K"
+#: The fields of a report, integers in this order on one line.
+FIELDS: Final = "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors".split()
+#: Field `step`: what failed before the program ran, with `errno`.
+STEPS: Final = ("", "fork", "folder", "limits", "program")
+#: Field `ended`: why a supervisor ended its tree.
+BY_ITSELF, TIMEOUT, STOPPED, NO_CONDUCTOR, NO_LAUNCHER = range(5)
+#: How a supervisor ends that was never asked, because nobody can ask any more.
+NOBODY_ASKS: Final = 3
+
+#: Seconds that descendants have to end by themselves once the child has ended.
+SETTLE_S: Final = 0.05
+#: Seconds between two searches for descendants that were not asked to end yet.
+ASK_S: Final = 0.1
+#: Seconds between two searches for descendants that are left.
+SEARCH_S: Final = 0.005
+#: Seconds after which a supervisor gives up on processes that cannot be killed.
+GIVE_UP_S: Final = 20.0
+#: Bytes of a request frame's length.
+LENGTH_BYTES: Final = 4
+READ_BYTES: Final = 1 << 16
+
+
+class Supervisor:
+    """Watches over one child and everything that descends from it."""
+
+    def __init__(
+        self,
+        conductor: _socket.socket,
+        lifeline: int,
+        prctl: Callable[[int, int], object],
+    ) -> None:
+        """Fork the child up to its last step."""
+        prctl(CHILD_SUBREAPER, 1)
+        self.conductor = conductor
+        self.control = conductor
+        self.lifeline = lifeline
+        #: The wait status of the child, once it has ended.
+        self.status: int | None = None
+        #: The first reason to end it.
+        self.ended = BY_ITSELF
+        #: True when no grace is left.
+        self.urgent = False
+        self.childless = False
+        self.killed: set[int] = set()
+        self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self.trouble, complaint = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            # Only then does the child hear when its supervisor is gone.
+            self.errand.close()
+            _become(errand, complaint, prctl)
+        errand.close()
+        os.close(complaint)
+        self.wake = wake_on_child()
+        self.ends = select.poll()
+        self.ends.register(self.wake, select.POLLIN)
+        self.events = select.poll()
+        self.events.register(self.wake, select.POLLIN)
+        self.events.register(lifeline, select.POLLIN)
+
+    def serve(self, taking: int) -> int:
+        """Take one request and see it to its end; return the exit status of this process."""
+        asked = select.poll()
+        asked.register(CONDUCTOR, select.POLLIN)
+        asked.register(self.lifeline, select.POLLIN)
+        if any(descriptor == self.lifeline for descriptor, _events in asked.poll()):
+            return NOBODY_ASKS
+        try:
+            data, passed = receive(self.conductor, 1)
+        except OSError:
+            return NOBODY_ASKS
+        if not data:
+            return NOBODY_ASKS
+        self.conductor.close()
+        if len(passed) == PASSED:
+            self.supervise(passed, taking)
+        return 0
+
+    def supervise(self, passed: list[int], taking: int) -> None:
+        """Send the child on its errand, watch it, end its tree and report."""
+        self.control = _socket.socket(-1, -1, -1, passed[0])
+        frame = self._read_request()
+        if not frame:
+            return
+        request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
+        self.events.register(passed[0], select.POLLIN)
+        self.control.send(STARTING)
+        started = time.monotonic()
+        rights = memoryview(bytearray(2 * INT_BYTES)).cast("i")
+        rights[0], rights[1] = passed[1:]
+        try:
+            note = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)
+            sent = self.errand.sendmsg([frame], [note])
+            self.errand.sendall(frame[sent:])
+        except OSError:
+            # The child was killed before it became the program; its status tells.
+            pass
+        # Only now: making the next one ready would compete with the child for the processor.
+        os.write(taking, b".")
+        for descriptor in passed[1:]:
+            os.close(descriptor)
+        self._watch(started + request["timeout_s"] if request["timeout_s"] else None)
+        if self.ended in (TIMEOUT, STOPPED) and not self.urgent:
+            self._ask(request["grace_s"])
+        elif self.status is not None:
+            self._wait(time.monotonic() + SETTLE_S, lambda: self.childless)
+        survivors = self._kill()
+        duration_ms = round((time.monotonic() - started) * 1000)
+        self._tell(os.read(self.trouble, 64), duration_ms, survivors)
+
+    def _read_request(self) -> bytes:
+        """Return the frame of the request; nothing when the conductor died before it was whole."""
+        data = b""
+        size = LENGTH_BYTES
+        while len(data) < size:
+            piece = self.control.recv(size - len(data))
+            if not piece:
+                return b""
+            data += piece
+            if len(data) == LENGTH_BYTES:
+                size += int.from_bytes(data, "big")
+        return data
+
+    def _watch(self, deadline: float | None) -> None:
+        """Wait until the child has ended or there is a reason to end it."""
+        self._wait(deadline, lambda: self.status is not None or self.ended != BY_ITSELF)
+        if self.status is None:
+            self._end(TIMEOUT)
+
+    def _ask(self, grace_s: float) -> None:
+        """Send SIGTERM to the whole tree, and give it its grace."""
+        until = time.monotonic() + grace_s
+        asked: set[int] = set()
+        while True:
+            # Again and again: a process may fork while the others are being looked for. Parents
+            # come first, so that none hears of the end of its children before its own signal.
+            for pid in [each for each in self._descendants() if each not in asked]:
+                asked.add(pid)
+                send(pid, _signal.SIGTERM)
+                # A stopped process ends only once it goes on.
+                send(pid, _signal.SIGCONT)
+            self._wait(min(until, time.monotonic() + ASK_S), lambda: self.childless)
+            if self.childless or self.urgent or time.monotonic() >= until:
+                return
+
+    def _wait(self, until: float | None, arrived: Callable[[], bool]) -> None:
+        """Wait until it arrived, the time is over or nothing may be waited for any more."""
+        while True:
+            self._reap()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if arrived() or self.urgent or left == 0:
+                return
+            # Rounded up: poll counts in milliseconds, and waking early would only spin.
+            self._hear(self.events.poll(None if left is None else int(left * 1000) + 1))
+
+    def _hear(self, events: list[tuple[int, int]]) -> None:
+        """Take in why `poll` returned."""
+        for descriptor, _events in events:
+            if descriptor == self.wake:
+                os.read(self.wake, 512)
+            elif descriptor == self.lifeline:
+                self._end(NO_LAUNCHER, urgent=True)
+            else:
+                word = self._word()
+                self._end(STOPPED if word else NO_CONDUCTOR, urgent=word != ASK)
+
+    def _word(self) -> bytes:
+        try:
+            return self.control.recv(1)
+        except OSError:
+            return b""
+
+    def _end(self, reason: int, *, urgent: bool = False) -> None:
+        """Keep the first reason to end a child that still runs."""
+        if self.status is None and self.ended == BY_ITSELF:
+            self.ended = reason
+        self.urgent = self.urgent or urgent
+
+    def _reap(self) -> None:
+        """Collect every descendant that ended and was left to this process."""
+        while not self.childless:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self.childless = True
+                return
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.status = status
+
+    def _kill(self) -> int:
+        """Kill until nothing is left; return how many could not be killed."""
+        until = time.monotonic() + GIVE_UP_S
+        left: list[int] = []
+        if not IS_LINUX:
+            # Orphans do not come here, so the group is all that is left of the session.
+            send(-self.child, _signal.SIGKILL)
+        while not self.childless and time.monotonic() < until:
+            left = self._descendants()
+            self.killed.update(pid for pid in left if send(pid, _signal.SIGKILL))
+            # Every end wakes this up; a child of a killed process comes here a moment later.
+            for descriptor, _events in self.ends.poll(SEARCH_S * 1000):
+                os.read(descriptor, 512)
+            self._reap()
+        return 0 if self.childless else len(left)
+
+    def _descendants(self) -> list[int]:
+        if IS_LINUX:
+            return descendants(os.getpid())
+        return descendants_elsewhere(self.child)
+
+    def _tell(self, complaint: bytes, duration_ms: int, survivors: int) -> None:
+        """Report to the conductor, if it is still there."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        step, _, errno = complaint.partition(b" ")
+        code = -1 if self.status is None else os.waitstatus_to_exitcode(self.status)
+        values = {
+            "exit": code if code >= 0 else -1,
+            "signal": -code if code < 0 and self.status is not None else 0,
+            "step": int(step or 0),
+            "errno": int(errno or 0),
+            "ended": self.ended,
+            "duration_ms": duration_ms,
+            "cpu_ms": round((used.ru_utime + used.ru_stime) * 1000),
+            "peak_kib": used.ru_maxrss if IS_LINUX else used.ru_maxrss // 1024,
+            "strays": len(self.killed - {self.child}),
+            "survivors": survivors,
+        }
+        try:
+            self.control.send(report(values))
+        except OSError:
+            return
+
+
+def report(values: dict[str, int]) -> bytes:
+    """Return a report as its line; what is not said is 0."""
+    return " ".join(str(values.get(name, 0)) for name in FIELDS).encode() + b"\n"
+
+
+def _become(
+    errand: _socket.socket,
+    complaint: int,
+    prctl: Callable[[int, int], object],
+) -> NoReturn:
+    """Wait for the errand and become its program; on failure write the step and the errno."""
+    step = "folder"
+    # Whatever happens, this process must not go on as a second supervisor.
+    try:
+        os.setsid()
+        # Should the supervisor be killed, this child goes with it.
+        prctl(PDEATHSIG, _signal.SIGKILL)
+        for number in RESTORED:
+            _signal.signal(number, _signal.SIG_DFL)
+        os.umask(0o077)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        frame, output = receive(errand, READ_BYTES)
+        size = LENGTH_BYTES + int.from_bytes(frame[:LENGTH_BYTES], "big")
+        while len(frame) < size:
+            piece = errand.recv(READ_BYTES)
+            if not piece:
+                os._exit(127)
+            frame += piece
+        request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
+        os.dup2(output[0], 1)
+        os.dup2(output[1], 2)
+        os.closerange(3, complaint)
+        os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
+        os.chdir(request["folder"])
+        step = "limits"
+        for limit, value, spare in request["limits"]:
+            _limit(limit, value, spare)
+        step = "program"
+        os.execve(request["program"], request["argv"], request["environment"])
+    except OSError as error:
+        os.write(complaint, b"%d %d" % (STEPS.index(step), error.errno or 0))
+    except ValueError:
+        os.write(complaint, b"%d 0" % STEPS.index(step))
+    finally:
+        os._exit(127)
+
+
+def _limit(limit: int, value: int, spare: int) -> None:
+    """Set a limit, never above the one that holds already; `spare` lies between soft and hard."""
+    _soft, hard = resource.getrlimit(limit)
+    if hard == resource.RLIM_INFINITY:
+        hard = value + spare
+    resource.setrlimit(limit, (min(value, hard), min(value + spare, hard)))

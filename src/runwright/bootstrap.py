@@ -1,0 +1,483 @@
+"""Wires settings to adapters and workloads; the only place that knows the concrete ones."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from runwright import __version__
+from runwright.adapters.clock import SystemClock
+from runwright.adapters.sqlite import SqliteStore
+from runwright.config import Loaded
+from runwright.kernel.errors import StoreCorrupt, Usage
+from runwright.kernel.ports import Messages
+from runwright.kernel.record.entries import LedgerOpened, decode
+
+if TYPE_CHECKING:
+    from runwright.adapters.bell import SocketBell
+    from runwright.adapters.signer import FileSigner
+    from runwright.kernel.drive.conductor import Conductor, Ports
+    from runwright.kernel.drive.lifecycle import Stop
+    from runwright.kernel.record.seal import Heads
+    from runwright.kernel.record.verify import Report
+    from runwright.kernel.run import Command
+    from runwright.kernel.workload import Workload
+
+#: The workloads of this product, by kind.
+KINDS: Final = ("cycles",)
+CLOCK: Final = SystemClock()
+
+
+def workloads() -> Mapping[str, Workload]:
+    """Return the workloads by kind."""
+    from runwright.cycles import WORKLOAD  # lazy: verify and show need no workload
+
+    return {WORKLOAD.kind: WORKLOAD}
+
+
+def open_store(loaded: Loaded, *, read_only: bool = False) -> SqliteStore:
+    """Open the project's store. Raises: store-missing, store-version."""
+    return SqliteStore(loaded.path(loaded.settings.store.path), read_only=read_only)
+
+
+def opened(store: SqliteStore) -> LedgerOpened:
+    """Return what the first entry says. Raises: store-corrupt."""
+    first = next(iter(store.entries(0, 1)), None)
+    try:
+        body = decode(first.raw).body if first else None
+    except ValueError:  # what msgspec's errors are: these bytes are no entry
+        body = None
+    if not isinstance(body, LedgerOpened):
+        message = f"{store.path}: the first entry does not open a ledger"
+        raise StoreCorrupt(message)
+    return body
+
+
+def origin_of(store: SqliteStore) -> str:
+    """Return the name of the ledger. Raises: store-corrupt."""
+    first = next(iter(store.entries(0, 1)), None)
+    if first is None:
+        message = f"{store.path} holds no entries"
+        raise StoreCorrupt(message)
+    return decode(first.raw).origin
+
+
+def memory_path(loaded: Loaded, ledger: str, environment: Mapping[str, str]) -> Path:
+    """Return the file in which the signer remembers a ledger."""
+    given = loaded.settings.signer.memory
+    if given:
+        return loaded.path(given) / f"{ledger}.memory"
+    state = environment.get("XDG_STATE_HOME", "")
+    folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    return folder / "runwright" / f"{ledger}.memory"
+
+
+def signer(loaded: Loaded, store: SqliteStore) -> FileSigner:
+    """Return the signer of the project's ledger."""
+    from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: only writers sign
+
+    ledger = opened(store).ledger
+    memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
+    return FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin_of(store))
+
+
+def bell_path(loaded: Loaded) -> Path:
+    """Return where the conductor of the project's store listens."""
+    path = loaded.path(loaded.settings.store.path)
+    return path.with_name(path.name + ".bell")
+
+
+def ring(path: Path) -> None:
+    """Knock at a bell."""
+    from runwright.adapters.bell import ring as knock  # lazy: only submitters knock
+
+    knock(path)
+
+
+def bell(path: Path) -> SocketBell:
+    """Hang a bell."""
+    from runwright.adapters.bell import SocketBell  # lazy: a one-shot run has no bell
+
+    return SocketBell(path)
+
+
+@contextmanager
+def conducting(
+    loaded: Loaded,
+    *,
+    messages: Messages,
+    stop: Stop | None = None,
+) -> Iterator[tuple[Conductor, Ports]]:
+    """Hold the store's lease, recover what was left under way, and seal at the end.
+
+    Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt, store-unwritable.
+    """
+    from runwright.adapters.children import Launcher  # lazy: only a conductor starts commands
+
+    # First of all, so that it gets ready beside the imports that follow.
+    launcher = Launcher()
+    launcher.start()
+    # lazy: only a conductor needs these
+    from runwright.adapters.files import FilesSink  # lazy: as above
+    from runwright.adapters.places import LocalPlaces  # lazy: as above
+    from runwright.kernel.drive.conductor import Conductor, Ports  # lazy: as above
+    from runwright.kernel.drive.writer import Writer  # lazy: as above
+
+    settings = loaded.settings
+    places = LocalPlaces(
+        clock=CLOCK,
+        environment=os.environ,
+        scratch=loaded.path(settings.conductor.scratch),
+        messages=messages,
+        launcher=launcher,
+    )
+    try:
+        known = workloads()
+        store = open_store(loaded)
+        try:
+            writer = Writer(
+                store,
+                clock=CLOCK,
+                signer=signer(loaded, store),
+                seal_every_s=settings.signer.every_s,
+            )
+            places.sweep()
+            ports = Ports(
+                store=store,
+                writer=writer,
+                workloads=known,
+                places=places,
+                sinks={"files": FilesSink(loaded.path(settings.files.folder))},
+                clock=CLOCK,
+                messages=messages,
+                product=__version__,
+                codes={kind: code_digest(kind) for kind in known},
+                drain_s=settings.conductor.drain_s,
+                outbox_max=settings.conductor.outbox_max,
+                meanwhile=[_import_signatures, _import_fractions],
+            )
+            try:
+                conductor = Conductor(ports, stop=stop)
+                yield conductor, ports
+                # Nothing starts from here on; the launcher ends beside what follows.
+                places.hang_up()
+                # What recovery or a request caused leaves now, not with somebody's next cycle.
+                writer.seal()
+                conductor.outbox.pump()
+            finally:
+                writer.close()
+        finally:
+            store.close()
+    finally:
+        places.close()
+
+
+def _import_signatures() -> None:
+    """Import what a seal needs: 15 ms that pass while the first child runs."""
+    importlib.import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
+
+
+def _import_fractions() -> None:
+    """Import what a judgement compares with: 1 ms that passes while a child runs."""
+    importlib.import_module("fractions")
+
+
+def problem_of(work: Command) -> str:
+    """Return why this machine cannot hold what a command demands; empty when it can."""
+    from runwright.adapters.commands import demand_problem  # lazy: only a dry run asks
+
+    return demand_problem(work, os.environ)
+
+
+def code_digest(kind: str) -> str:
+    """Return the digest of a workload's source files: which code planned and judged."""
+    from runwright.kernel.canonical import digest, digest_of  # lazy: only a conductor needs it
+
+    if kind not in KINDS:
+        message = f"there is no workload of kind {kind!r}"
+        raise Usage(message)
+    folder = Path(__file__).parent / kind
+    return digest_of({file.name: digest(file.read_bytes()) for file in sorted(folder.glob("*.py"))})
+
+
+def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
+    """Make a project's keys and its store, and open the ledger.
+
+    Raises: usage when there is one already.
+    """
+    # lazy: only init makes keys
+    from runwright.adapters.signer import create_keys  # lazy: as above
+    from runwright.kernel.drive.writer import Writer  # lazy: as above
+    from runwright.kernel.record.entries import Draft  # lazy: as above
+
+    path = loaded.path(loaded.settings.store.path)
+    if path.exists():
+        message = f"There is a store at {path} already"
+        raise Usage(message)
+    ledger = CLOCK.entropy(8).hex()
+    origin = f"runwright.local/{name}/{ledger}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _begin_keys(loaded.path(loaded.settings.signer.keys))
+    keys = create_keys(unfinished.parent, origin)
+    tables = [table for workload in workloads().values() for table in workload.tables]
+    # Made beside its place and put there whole: a project has a store with an open ledger or none.
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    store = SqliteStore(part, tables=tables, create=True)
+    try:
+        from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: only init
+
+        memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
+        maker = FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin)
+        writer = Writer(store, clock=CLOCK, signer=maker)
+        body = LedgerOpened(
+            ledger=ledger,
+            seal_key=keys.seal.text(),
+            bundle_key=keys.bundle,
+            product=__version__,
+        )
+        writer.commit([Draft(body=body)])
+        writer.close()
+    finally:
+        store.close()
+    unfinished.unlink(missing_ok=True)
+    part.rename(path)
+    part.with_name(part.name + ".lease").unlink()
+    return {
+        "origin": origin,
+        "store": str(path),
+        "keys": str(loaded.path(loaded.settings.signer.keys)),
+        "seal_key": keys.seal.text(),
+    }
+
+
+def _begin_keys(folder: Path) -> Path:
+    """Remove keys of an `init` that was cut off: nothing was ever kept that they sealed.
+
+    Return the file that says so until the store is about to be put in place.
+    """
+    unfinished = folder / "unfinished"
+    if unfinished.exists():
+        for key in (*folder.glob("ledger*"), *folder.glob("evidence*")):
+            key.unlink()
+    elif not any(folder.glob("*.key")):
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        unfinished.touch()
+    return unfinished
+
+
+def spec_of(known: Mapping[str, Workload], row: Mapping[str, Any]) -> Any:
+    """Return the typed spec of a row of the spec table."""
+    from runwright.kernel.drive.ticks import decode_spec  # lazy: only who looks at specs
+
+    return decode_spec(known[row["kind"]], row["body"])
+
+
+def heads(loaded: Loaded, store: SqliteStore) -> Heads:
+    """Return where the ledger stands, held against the signer's memory.
+
+    Raises: rollback-detected, signer-memory-lost, store-corrupt.
+    """
+    from runwright.kernel.record.seal import open_head  # lazy: only doctor asks without writing
+
+    return open_head(store, signer(loaded, store))
+
+
+def proof_text(store: SqliteStore, seq: int) -> str:
+    """Return the inclusion proof of a sealed entry. Raises: usage."""
+    from runwright.kernel.record.ledger import inclusion_proof  # lazy: only proofs
+    from runwright.kernel.record.seal import Proof, proof_text  # lazy: as above
+
+    newest = next(iter(store.seals(latest=True)), None)
+    if newest is None or seq >= newest.size:
+        message = f"entry {seq} is not sealed; {newest.size if newest else 0} entries are"
+        raise Usage(message)
+    hashes = tuple(inclusion_proof(store.tiles, seq, newest.size))
+    return proof_text(Proof(index=seq, hashes=hashes, note=newest.note))
+
+
+def public_keys(loaded: Loaded) -> list[dict[str, str]]:
+    """Return the public keys of the project, for auditors."""
+    folder = loaded.path(loaded.settings.signer.keys)
+    found = []
+    for file in sorted(folder.glob("*.vkey")):
+        role = "seal" if file.name == "ledger.vkey" else "retired"
+        found.append({"role": role, "file": str(file), "key": file.read_text().strip()})
+    evidence = folder / "evidence.pub.pem"
+    if evidence.exists():
+        lines = evidence.read_text().splitlines()
+        found.append({"role": "bundle", "file": str(evidence), "key": "".join(lines[1:-1])})
+    return found
+
+
+def rotate(loaded: Loaded, ports: Ports, *, by: str) -> Mapping[str, str]:
+    """Introduce a new seal key under the old one, then seal with the new one alone."""
+    from runwright.adapters.signer import begin_rotation, finish_rotation  # lazy: rotation only
+    from runwright.kernel.record.entries import Actor, Draft, KeyAdded, KeyRetired  # lazy: as above
+
+    folder = loaded.path(loaded.settings.signer.keys)
+    old = (folder / "ledger.vkey").read_text().strip()
+    signing, actor = ports.writer.signer, Actor(kind="person", id=by)
+    new = begin_rotation(folder, signing.origin).text()
+    signing.reload()
+    # Sealed at once, by both keys: whoever trusts the old one learns of the new one from it.
+    ports.writer.commit([Draft(body=KeyAdded(role="seal", key=new), actor=actor)])
+    finish_rotation(folder)
+    signing.reload()
+    ports.writer.commit([Draft(body=KeyRetired(role="seal", key=old), actor=actor)])
+    ports.writer.seal()
+    return {"old": old, "new": new}
+
+
+def adopt(loaded: Loaded, reason: str, *, by: str) -> Mapping[str, Any]:
+    """Go on with a store that the signer does not vouch for; the entry that says so is sealed.
+
+    Raises: usage when the signer does vouch for it, store-busy, store-corrupt.
+    """
+    # lazy: adoption only
+    import msgspec  # lazy: as above
+
+    from runwright.kernel.drive import writer  # lazy: as above
+
+    store = open_store(loaded)
+    try:
+        signing = signer(loaded, store)
+        body = writer.adopt(store, clock=CLOCK, signer=signing, reason=reason, by=by)
+        found: Mapping[str, Any] = msgspec.structs.asdict(body)
+        return found
+    finally:
+        store.close()
+
+
+def verify_store(
+    loaded: Loaded, trusted: Sequence[str], *, lint: bool = True, rejudge: bool = False
+) -> Mapping[str, Any]:
+    """Verify the whole record of the project with the keys given, or its own public keys.
+
+    Raises: usage for a key that cannot be read.
+    """
+    # lazy: only verify verifies
+    from runwright.kernel.record.bundle import public_keys as parse  # lazy: as above
+    from runwright.kernel.record.verify import Evidence, verify  # lazy: as above
+
+    store = open_store(loaded, read_only=True)
+    try:
+        origin = origin_of(store)
+        keys = parse(trusted or _own_keys(loaded), origin)
+        evidence = Evidence(
+            entries=store.entries(),
+            seals=store.seals(),
+            blob=store.blob,
+            keys=keys.seal,
+            origin=origin,
+            tiles=store.tiles,
+        )
+        report = _report(verify(evidence, lint=lint))
+        if rejudge:
+            _add_rejudged(report, store)
+        return report
+    finally:
+        store.close()
+
+
+def verify_bundle(
+    folder: Path, trusted: Sequence[str], project: Loaded, *, lint: bool = True
+) -> Mapping[str, Any]:
+    """Verify a bundle with the keys given, or the public keys of the project one stands in.
+
+    Raises: usage when there is no key to trust, or no bundle.
+    """
+    from runwright.adapters.files import read_folder  # lazy: only verify reads bundles
+    from runwright.kernel.record.bundle import verify_bundle as verify  # lazy: as above
+
+    texts = trusted or _own_keys(project)
+    if not texts:
+        message = "no key to trust was given"
+        raise Usage(message, hint="--key FILE, for the ledger's and the evidence key; repeatable.")
+    return _report(verify(read_folder(folder), texts, lint=lint))
+
+
+def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
+    """Write the bundle of the tick that a name stands for, or of the whole ledger for "all".
+
+    Raises: unknown-name, usage when it is under way, not sealed yet, or the folder is there.
+    """
+    # lazy: only export bundles
+    from runwright import views  # lazy: as above
+    from runwright.adapters.files import write_folder  # lazy: as above
+    from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key  # lazy: as above
+    from runwright.kernel.record.bundle import entries_of, write_bundle  # lazy: as above
+
+    store = open_store(loaded, read_only=True)
+    try:
+        seal = next(iter(store.seals(latest=True)), None)
+        if seal is None:
+            message = "nothing is sealed yet"
+            raise Usage(message)
+        if name == "all":
+            label, entries = "ledger", list(store.entries(0, seal.size))
+        else:
+            row = views.find_round(store, name)
+            rounds = store.rows("round", {"tick": row["tick"]}, order="idx")
+            label = row["label"] or row["id"][:12]
+            if rounds[-1]["judged_seq"] is None:
+                message = f"{label} is under way: a bundle is of something that ended"
+                raise Usage(message)
+            ids = {row["tick"], *(found["id"] for found in rounds)}
+            entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+        target = folder or loaded.path(loaded.settings.files.folder) / "bundles" / label
+        key = load_evidence_key(loaded.path(loaded.settings.signer.keys) / EVIDENCE_KEY)
+        files = write_bundle(entries, seal=seal, tiles=store.tiles, blob=store.blob, key=key)
+        write_folder(target, files)
+    finally:
+        store.close()
+    return {
+        "folder": str(target),
+        "label": label,
+        "entries": len(entries),
+        "size": seal.size,
+        "files": len(files),
+        "bytes": sum(map(len, files.values())),
+    }
+
+
+def _own_keys(loaded: Loaded) -> list[str]:
+    folder = loaded.path(loaded.settings.signer.keys)
+    return [file.read_text() for file in sorted(folder.glob("*.pub.pem"))]
+
+
+def _report(report: Report) -> dict[str, Any]:
+    import msgspec  # lazy: only reports
+
+    plain = msgspec.to_builtins(report)
+    checks = list(plain["checks"])
+    return {**plain, "checks": checks, "held": report.held, "first_bad": report.first_bad}
+
+
+def _add_rejudged(report: dict[str, Any], store: SqliteStore) -> None:
+    from runwright.kernel.drive.replay import rejudge  # lazy: only --rejudge
+
+    codes = {kind: code_digest(kind) for kind in workloads()}
+    found = rejudge(store, workloads(), codes)
+    different = [item for item in found if item.result == "different"]
+    counts = {
+        word: sum(item.result == word for item in found)
+        for word in ("same", "other-code", "different")
+    }
+    report["checks"].append(
+        {
+            "word": "rejudged",
+            "level": "rejudged",
+            "sentence": "Every round, planned and judged again, gives what is recorded.",
+            "held": not different,
+            "detail": f"{different[0].label}: {different[0].detail}"
+            if different
+            else f"{counts['same']} by the same code, {counts['other-code']} by other code",
+            "seq": different[0].seq if different else None,
+        }
+    )
+    report["held"] = report["held"] and not different

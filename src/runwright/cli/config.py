@@ -1,0 +1,32 @@
+"""`runwright config`: the settings and where each value comes from."""
+
+from __future__ import annotations
+
+import click
+
+from runwright.cli.output import json_option, print_json, print_table, settings
+from runwright.config import fields, value_of
+
+
+@click.group("config")
+def command() -> None:
+    """Show the settings."""
+
+
+@command.command("show")
+@click.option("--origin", is_flag=True, help="Also say where each value comes from.")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, *, origin: bool, as_json: bool) -> None:
+    """Show every setting: flag > environment > project file > default."""
+    loaded = settings(ctx)
+    rows = [
+        {"name": name, "value": value_of(loaded.settings, name), "origin": loaded.origins[name]}
+        for name, _ in fields()
+    ]
+    if as_json:
+        print_json(rows)
+    elif origin:
+        print_table(["setting", "value", "from"], [list(row.values()) for row in rows])
+    else:
+        print_table(["setting", "value"], [[row["name"], row["value"]] for row in rows])

@@ -1,0 +1,60 @@
+"""`runwright db`: the store itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from runwright import bootstrap
+from runwright.cli.output import json_option, print_json, settings
+from runwright.kernel.errors import Exit
+
+
+@click.group("db")
+def command() -> None:
+    """Check the store, or bring it up to this version."""
+
+
+@command.command("check")
+@json_option
+@click.pass_context
+def check(ctx: click.Context, *, as_json: bool) -> int:
+    """Check the file: its version and SQLite's integrity check; `verify` checks what it says."""
+    store = bootstrap.open_store(settings(ctx), read_only=True)
+    try:
+        found: dict[str, Any] = {
+            "store": str(store.path),
+            "schema": store.version(),
+            "problems": store.check(),
+        }
+    finally:
+        store.close()
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['store']}: schema {found['schema']}")
+        for problem in found["problems"] or ["none found"]:
+            click.echo(f"problems: {problem}")
+    return Exit.HALT if found["problems"] else Exit.DONE
+
+
+@command.command("migrate")
+@json_option
+@click.pass_context
+def migrate(ctx: click.Context, *, as_json: bool) -> None:
+    """Bring the store up to the schema of this version; a store at it is left as it is."""
+    store = bootstrap.open_store(settings(ctx))
+    try:
+        found: dict[str, Any] = {
+            "store": str(store.path),
+            "schema": store.version(),
+            "migrated": store.migrate(),
+        }
+    finally:
+        store.close()
+    if as_json:
+        print_json(found)
+    else:
+        done = ", ".join(found["migrated"]) or "nothing to do"
+        click.echo(f"{found['store']}: schema {found['schema']}, {done}")

@@ -1,0 +1,84 @@
+"""`runwright exec`: any command as a sealed run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from runwright import bootstrap, views
+from runwright.cli import run
+from runwright.cli.output import json_option, messages, print_json, settings
+from runwright.kernel.drive.requests import RunBody
+from runwright.kernel.errors import Exit
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.option("--env", multiple=True, metavar="NAME", help="Grant a variable of this environment.")
+@click.option("--secret", multiple=True, metavar="NAME", help="Grant one and mask its value.")
+@click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds.")
+@json_option
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    env: tuple[str, ...],
+    secret: tuple[str, ...],
+    timeout: float,
+    *,
+    as_json: bool,
+) -> int:
+    """Run `-- COMMAND …` isolated, recorded and sealed; exits with its status.
+
+    It gets no variable that is not granted. Its output is shown when it has ended.
+    """
+    loaded = settings(ctx)
+    spec = {"kind": "cycles", "name": "exec", "folder": str(Path.cwd()), "orchestrator": "exec"}
+    wish = RunBody(
+        kind="cycles",
+        name="exec",
+        inline=msgspec.json.encode(spec).decode(),
+        args={
+            "command": list(words),
+            "env": [*env, *(name for name in secret if name not in env)],
+            "secret": list(secret),
+            "timeout_ms": int(timeout * 1000),
+            "folder": str(Path.cwd()),
+        },
+    )
+    result = run.once(loaded, wish, messages(loaded))
+    if result.get("error") or not result.get("rounds"):
+        return run.finish(loaded, result, as_json=as_json)
+    store = bootstrap.open_store(loaded, read_only=True)
+    try:
+        shown = views.round_detail(store, result["rounds"][-1])
+        outputs = {name: views.output(store, shown, name) for name in ("stdout", "stderr")}
+    finally:
+        store.close()
+    ran = shown["runs"][0]
+    status = _status(ran, result)
+    if as_json:
+        print_json({**result, "run": ran, "exit": status})
+    else:
+        sys.stdout.buffer.write(outputs["stdout"])
+        sys.stdout.flush()
+        sys.stderr.buffer.write(outputs["stderr"])
+    note = f"runwright: {result['label']} {ran['status']} {ran['message']}".rstrip()
+    click.echo(f"{note} (exit {status})", err=True)
+    return status
+
+
+def _status(ran: dict[str, object], result: object) -> int:
+    """Return the child's status; 124 when it timed out; 128 + n for a signal."""
+    used = ran["used"]
+    if ran["reason"] == "timeout":
+        return Exit.TIMED_OUT
+    if isinstance(used, dict):
+        if used.get("exit") is not None:
+            return int(used["exit"])
+        if used.get("signal"):
+            return 128 + int(used["signal"])
+    return run.status_of(result) if isinstance(result, dict) else Exit.FAILED_FUNCTIONS

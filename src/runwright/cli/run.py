@@ -1,0 +1,335 @@
+"""`runwright run`: one cycle, a dry run, one function, or the schedule until a signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import click
+import msgspec
+
+from runwright import bootstrap
+from runwright.cli import submit
+from runwright.cli.narrate import Narrator
+from runwright.cli.output import (
+    json_option,
+    messages,
+    print_json,
+    print_table,
+    reader_may_be_gone,
+    settings,
+    user,
+)
+from runwright.config import Loaded
+from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.requests import RunBody
+from runwright.kernel.errors import Exit, Halt, InvalidSpec, StoreBusy, UnknownName, Usage
+from runwright.kernel.ports import Messages
+from runwright.kernel.run import Command, Requested, RunPlan
+from runwright.kernel.workload import Seen
+
+
+@click.command("run")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(bootstrap.KINDS),
+    default="cycles",
+    show_default=True,
+    help="Kind of the spec.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
+@click.option("--function", help="Only the function of this name.")
+@click.option("--continuous", is_flag=True, help="Run on the schedule until a signal.")
+@click.option("--interval", type=int, help="Seconds between cycles, instead of the schedule.")
+@click.option("--at", metavar="T", help="Planned time, ISO 8601; a future one is waited for.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, name: str, **options: Any) -> int:
+    """Run the spec NAME.
+
+    Beside a running conductor a one-shot run is handed to it; --continuous exits 75 there.
+    """
+    _check_options(options)
+    loaded = settings(ctx)
+    if options["dry_run"]:
+        return dry_run(loaded, name, options)
+    say = narrator(loaded)
+    if options["continuous"]:
+        return continuous(loaded, name, options, say)
+    wish = RunBody(kind=options["kind"], name=name, at_ms=_instant(options["at"]))
+    if options["function"]:
+        wish.args["function"] = options["function"]
+    result = once(loaded, wish, say)
+    return finish(loaded, result, as_json=options["as_json"])
+
+
+def once(loaded: Loaded, wish: RunBody, say: Messages) -> Mapping[str, Any]:
+    """Conduct one tick, or hand it to whoever conducts; return what came of it.
+
+    Raises: unknown-name, halt.
+    """
+    stop = handle_signals()
+    _wait_until(wish.at_ms, stop, say)
+    if stop:
+        return {"tick": "", "stopped": "signal", "signal": stop.signal}
+    request = submit.request("run", b"")
+    try:
+        with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+            try:
+                conductor.recover()
+                tick = Requested(
+                    id=request.id,
+                    planned_ms=wish.at_ms or request.created_ms,
+                    by=request.by,
+                    args=wish.args,
+                )
+                inline = wish.inline.encode() if wish.inline else None
+                found = conductor.conduct(wish.kind, wish.name, tick, inline=inline)
+                conductor.outbox.pump()
+                if ports.store.rows("request", {"state": "open"}, limit=1) and not stop:
+                    from runwright.kernel.drive.service import Service  # lazy: others asked
+
+                    bell = bootstrap.bell(bootstrap.bell_path(loaded))
+                    try:
+                        Service(conductor, ports, bell).drain()
+                    finally:
+                        bell.close()
+            except Halt as error:
+                conductor.halt(error)
+                raise
+        return {**msgspec.to_builtins(found), "signal": stop.signal}
+    except StoreBusy as error:
+        if wish.args.get("env"):
+            # Its values would be those of the conductor's environment, not of this one.
+            message = f"{error}; a command with granted variables is not handed over"
+            raise StoreBusy(message, hint="Give it again when the conductor has ended.") from error
+        body = msgspec.json.encode(wish)
+        request = msgspec.structs.replace(request, body=body)
+        answer: Mapping[str, Any] = submit.hand_over(loaded, request, say)
+        return answer
+
+
+def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messages) -> int:
+    """Serve the schedule of one spec until a signal. Raises: store-busy, unknown-name, halt."""
+    from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
+
+    stop = handle_signals()
+    kind = options["kind"]
+    with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+        bell = bootstrap.bell(bootstrap.bell_path(loaded))
+        try:
+            conductor.recover()
+            if not ports.store.rows("spec", {"kind": kind, "name": name}):
+                message = f"no {kind} spec of the name {name!r} was applied"
+                raise UnknownName(message)
+            only, interval_s = (kind, name), options["interval"]
+            service = Service(conductor, ports, bell, only=only, interval_s=interval_s, by=user())
+            if not service.timed():
+                interval_s = ports.workloads[kind].interval_s
+                if interval_s is None:
+                    message = f"the spec {name!r} has no schedule"
+                    raise InvalidSpec(message, hint="Give it one, or use --interval SECONDS.")
+                service = Service(
+                    conductor, ports, bell, only=only, interval_s=interval_s, by=user()
+                )
+            say("conductor.started", name=name, kind=kind)
+            service.run()
+            say("conductor.stopped", signal=stop.signal)
+            undone = service.undone
+        except Halt as error:
+            conductor.halt(error)
+            raise
+        finally:
+            bell.close()
+    return 128 + stop.signal if undone else Exit.DONE
+
+
+def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
+    """Show what one cycle would execute; the store is opened for reading only."""
+    from runwright.kernel.drive.ticks import decode_spec  # lazy: dry runs only
+    from runwright.kernel.drive.world import StoreWorld  # lazy: dry runs only
+
+    store = bootstrap.open_store(loaded, read_only=True)
+    try:
+        rows = store.rows("spec", {"kind": options["kind"], "name": name})
+        if not rows:
+            message = f"no {options['kind']} spec of the name {name!r} was applied"
+            raise UnknownName(message)
+        workload = bootstrap.workloads()[options["kind"]]
+        spec = decode_spec(workload, rows[0]["body"])
+        at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
+        args = {"function": options["function"]} if options["function"] else {}
+        tick = Requested(id="dry-run", planned_ms=at, args=args)
+        facts = workload.observe(spec, tick, StoreWorld(store))
+        planned = workload.plan(Seen(spec=spec, tick=tick, at=at, facts=facts))
+    finally:
+        store.close()
+    runs = [
+        _planned_run(index, run) for index, run in enumerate(planned.runs if planned else (), 1)
+    ]
+    problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
+    if options["as_json"]:
+        label = planned.label if planned else ""
+        print_json({"name": name, "label": label, "runs": runs, "problems": problems})
+    else:
+        print_table(
+            ["", "function", "agent", "timeout s", "path or command"],
+            [[r["order"], r["function"], r["agent"], r["timeout_s"], r["path"]] for r in runs],
+            right=["timeout s"],
+        )
+    for problem in problems:
+        click.echo(f"cannot run: {problem}", err=True)
+    return Exit.USAGE if problems else Exit.DONE
+
+
+def _planned_run(index: int, run: RunPlan) -> dict[str, Any]:
+    """Return a planned run as a row of the plan, with the reason why it could not run."""
+    shown = {"order": index, "function": run.key, "agent": run.agent, "problem": run.refused}
+    if not isinstance(run.work, Command):
+        return {**shown, "path": run.work.name, "timeout_s": None}
+    return {
+        **shown,
+        "problem": run.refused or bootstrap.problem_of(run.work),
+        "path": run.work.script.path if run.work.script else " ".join(run.work.argv),
+        "timeout_s": run.work.limits.timeout_s,
+        "environment": list(run.work.env),
+        "network": run.work.network,
+        "network_enforced": False,
+    }
+
+
+def finish(loaded: Loaded, result: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print what came of a run and return the exit status."""
+    status = status_of(result)
+    with reader_may_be_gone():
+        _print_result(loaded, result, status, as_json=as_json)
+    return status
+
+
+def _print_result(loaded: Loaded, result: Mapping[str, Any], status: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**result, "exit": status})
+        return
+    if result.get("error"):
+        label = click.style(f"error[{result['error']}]", fg="red", bold=True)
+        click.echo(f"{label}: {result['message']}", err=True)
+        return
+    if result.get("label"):
+        counts = ", ".join(f"{count} {word}" for word, count in result["outcomes"].items())
+        evidence = (
+            loaded.path(loaded.settings.files.folder) / "evidence" / f"{result['label']}.json"
+        )
+        click.echo(f"{result['label']}  {result['outcome']}  {counts}")
+        if evidence.exists():
+            click.echo(f"evidence  {evidence}")
+        click.echo(f"look      runwright show {result['label']}")
+
+
+def status_of(result: Mapping[str, Any]) -> int:
+    """Return the exit status of what came of a tick: the most severe wins."""
+    if result.get("error"):
+        return Exit.USAGE
+    outcomes = result.get("outcomes", {})
+    undone = outcomes.get("interrupted", 0) + outcomes.get("skipped", 0)
+    if result.get("verdict") == "INVALID":
+        return Exit.HALT
+    if result.get("signal") and (undone or not result.get("tick")):
+        return 128 + int(result["signal"])
+    if outcomes.get("failed", 0):
+        return Exit.FAILED_FUNCTIONS
+    if undone:
+        return Exit.INCONCLUSIVE
+    return Exit.DONE
+
+
+def handle_signals() -> Stop:
+    """Turn SIGTERM and SIGINT into requests to stop: the first drains, the second kills."""
+    stop = Stop()
+
+    def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stop.ask(number)
+
+    # A signal that comes just before the main thread blocks does not end that wait, and the handler
+    # runs only after it. The number of each signal arrives here as well, and this thread ends it.
+    arrived, arriving = os.pipe()
+    os.set_blocking(arriving, False)
+    signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(arrived, 64):
+            stop.wake()
+
+    threading.Thread(target=watch, daemon=True).start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+    return stop
+
+
+def narrator(loaded: Loaded) -> Messages:
+    """Return where messages go: a cycle as lines for people, JSON lines for machines."""
+    plain = messages(loaded)
+    form = loaded.settings.messages.form
+    if form == "json" or (form == "auto" and not sys.stderr.isatty()):
+        return plain
+    specs: dict[tuple[str, str], Any] = {}
+
+    def spec(kind: str, name: str) -> Any:
+        if (kind, name) not in specs:
+            store = bootstrap.open_store(loaded, read_only=True)
+            rows = store.rows("spec", {"kind": kind, "name": name})
+            store.close()
+            known = bootstrap.workloads()[kind].Spec
+            specs[kind, name] = msgspec.json.decode(rows[0]["body"], type=known) if rows else None
+        return specs[kind, name]
+
+    store = str(loaded.path(loaded.settings.store.path))
+    return Narrator(bootstrap.CLOCK, spec, plain, store=store)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if options["interval"] is not None and not options["continuous"]:
+        message = "--interval: goes with --continuous"
+        raise Usage(message)
+    if options["interval"] is not None and options["interval"] <= 0:
+        message = f"--interval: {options['interval']} is not above 0"
+        raise Usage(message)
+    if options["function"] is not None and not options["function"].strip():
+        message = f"--function: {options['function']!r} is no name of a function"
+        raise Usage(message)
+    for name in ("dry_run", "at", "function"):
+        if options["continuous"] and options[name]:
+            message = f"--{name.replace('_', '-')}: does not go with --continuous"
+            raise Usage(message)
+
+
+def _instant(text: str | None) -> int:
+    """Return an instant in epoch ms; 0 for none. Raises: usage."""
+    if text is None:
+        return 0
+    from datetime import UTC, datetime  # lazy: only --at names an instant
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"--at: {text!r} is not an instant in ISO 8601, like 2026-11-20T06:00:00Z"
+        raise Usage(message) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _wait_until(at_ms: int, stop: Stop, say: Messages) -> None:
+    wait_ms = at_ms - bootstrap.CLOCK.now_ms()
+    if wait_ms <= 0:
+        return
+    say("run.waiting", seconds=round(wait_ms / 1000, 1))
+    woken = threading.Event()
+    stop.on(woken.set)
+    while not stop and (wait_ms := at_ms - bootstrap.CLOCK.now_ms()) > 0:
+        woken.wait(min(wait_ms / 1000, 60.0))

@@ -1,0 +1,187 @@
+"""`runwright show`: what ran, what is late, what is planned, and what the ledger holds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from runwright import bootstrap, views
+from runwright.cli.output import (
+    COLOURS,
+    clean,
+    json_option,
+    print_json,
+    print_table,
+    settings,
+    style,
+)
+
+
+@click.command("show")
+@click.argument("what", default="runs")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "--output",
+    "stream",
+    type=click.Choice(["stdout", "stderr", "result"]),
+    help="Write what is kept of an output, as it is.",
+)
+@click.option("--function", default="", help="With --output: of this function.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, what: str, limit: int, stream: str | None, function: str, *, as_json: bool
+) -> None:
+    """Show WHAT: runs, ledger, schedule, outbox, or one run.
+
+    A run is named by its label (CYCLE_…), its id or the start of it, its seq, the name of its spec,
+    or `latest`.
+    """
+    loaded = settings(ctx)
+    store = bootstrap.open_store(loaded, read_only=True)
+    try:
+        if stream:
+            detail = views.round_detail(store, what)
+            sys.stdout.buffer.write(views.output(store, detail, stream, function))
+            return
+        found: Any
+        printer: Callable[[Any], None]
+        if what == "runs":
+            found, printer = views.recent(store, limit), _print_recent
+        elif what == "ledger":
+            found, printer = views.ledger(store, limit), _print_ledger
+        elif what == "schedule":
+            now_ms = bootstrap.CLOCK.now_ms()
+            found, printer = views.schedule(store, bootstrap.workloads(), now_ms), _print_schedule
+        elif what == "outbox":
+            found, printer = views.outbox(store, limit), _print_outbox
+        else:
+            found, printer = views.round_detail(store, what), _print_round
+    finally:
+        store.close()
+    if as_json:
+        print_json(found)
+    else:
+        printer(found)
+
+
+def _print_recent(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("Nothing ran yet. `runwright run NAME` runs an applied spec.")
+        return
+    print_table(
+        ["planned", "spec", "label", "outcome", "runs", "seconds", "seq", ""],
+        [
+            [
+                row["planned"],
+                f"{row['kind']}/{row['name']}",
+                row["label"] or "-",
+                row["outcome"],
+                row["runs"] or (f"x{row['count']}" if row["count"] > 1 else ""),
+                "" if row["seconds"] is None else f"{row['seconds']:.2f}",
+                row["seq"],
+                row["reason"],
+            ]
+            for row in rows
+        ],
+        right=["runs", "seconds", "seq"],
+    )
+
+
+def _print_ledger(found: dict[str, Any]) -> None:
+    click.echo(f"origin  {found['origin']}")
+    click.echo(f"size    {found['size']} entries, sealed up to {found['sealed_size']}")
+    click.echo(f"root    {found['root']}")
+    print_table(
+        ["seq", "at", "type", "about", "blobs"],
+        [
+            [
+                entry["seq"],
+                entry["at"],
+                entry["type"],
+                entry["body"].get("key") or entry["body"].get("name") or "",
+                ", ".join(blob["name"] for blob in entry.get("blobs", ())),
+            ]
+            for entry in found["entries"]
+        ],
+        right=["seq"],
+    )
+
+
+def _print_schedule(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("No spec was applied yet. `runwright apply SPEC.yaml` applies one.")
+        return
+    print_table(
+        ["spec", "schedule", "last", "", "next"],
+        [
+            [
+                f"{row['kind']}/{row['name']}",
+                row["schedule"],
+                row["last"] or "-",
+                row["last_state"] or "",
+                ", ".join(row["next"]) or "-",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _print_outbox(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("The outbox is empty: everything was delivered.")
+        return
+    print_table(
+        ["sink", "name", "attempts", "next"],
+        [[row["sink"], row["name"], row["attempts"], row["next"] or "-"] for row in rows],
+    )
+
+
+def _print_round(found: dict[str, Any]) -> None:
+    outcome = style(found["outcome"], fg=COLOURS.get(found["outcome"]), bold=True)
+    click.echo(f"{found['label'] or found['key']}  {outcome}")
+    seal = "sealed" if found["sealed"] else "not sealed yet"
+    click.echo(f"spec     {found['kind']}/{found['name']}  planned {found['planned']}")
+    click.echo(f"round    {found['round']}")
+    first, last = found["seq"]
+    span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
+    click.echo(f"ledger   {span}")
+    networks = {str(run["work"].get("network", "any")) for run in found["runs"]}
+    if networks:
+        click.echo(f"network  {', '.join(sorted(networks))} (not enforced at this level)")
+    if found["stopped"]:
+        click.echo(f"stopped  by {found['stopped']}")
+    click.echo("")
+    print_table(
+        ["function", "agent", "status", "exit", "seconds", "cpu s", "peak MiB", "level", "run"],
+        [
+            [
+                run["key"],
+                run["agent"],
+                run["status"],
+                run["used"].get("exit"),
+                f"{run['used'].get('duration_ms', 0) / 1000:.3f}",
+                f"{run['used'].get('cpu_ms', 0) / 1000:.3f}",
+                f"{run['used'].get('peak_kib', 0) / 1024:.1f}",
+                run["level"],
+                run["run"][:12],
+            ]
+            for run in found["runs"]
+        ],
+        right=["exit", "seconds", "cpu s", "peak MiB"],
+    )
+    for run in found["runs"]:
+        _print_run(run)
+    for paper in found["papers"]:
+        click.echo(f"\npaper    {paper['name']} ({paper['sink']}, {paper['state']})")
+
+
+def _print_run(run: dict[str, Any]) -> None:
+    if run["message"] or run["reason"]:
+        click.echo(f"\n{run['key']}: {clean(run['reason'])} {clean(run['message'])}".rstrip())
+    for blob in run["outputs"]:
+        click.echo(style(f"\n{run['key']} {blob['name']} ({blob['whole_size']} bytes)", bold=True))
+        click.echo(clean(blob["tail"]) if blob["tail"] is not None else "(erased)")

@@ -1,0 +1,181 @@
+"""Settings: flag > environment > project file > default, and where each value came from.
+
+The project file is `runwright.toml`, found in the working folder or the nearest one above it. An
+environment variable is the setting's name in capitals: `RUNWRIGHT_STORE_PATH` for `store.path`. An
+unknown key is an error. Relative paths start at the project folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from runwright.kernel.errors import InvalidSetting
+
+#: The name of the project file.
+FILE: Final = "runwright.toml"
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the project file."""
+
+
+class StoreSettings(_Section, frozen=True, kw_only=True):
+    """Where the record is kept."""
+
+    #: The SQLite file.
+    path: str = ".runwright/store.db"
+
+
+class SignerSettings(_Section, frozen=True, kw_only=True):
+    """Who seals it."""
+
+    #: The folder of the keys.
+    keys: str = ".runwright/keys"
+    #: The folder of what the signer remembers, outside the store; "": below XDG_STATE_HOME.
+    memory: str = ""
+    #: The longest time that entries stay unsealed, seconds.
+    every_s: float = 1.0
+
+
+class FilesSettings(_Section, frozen=True, kw_only=True):
+    """Where papers go."""
+
+    #: The folder of the files sink.
+    folder: str = "out"
+
+
+class ConductorSettings(_Section, frozen=True, kw_only=True):
+    """How the conductor behaves."""
+
+    #: Seconds that running functions may go on after the first signal to stop.
+    drain_s: float = 10.0
+    #: With more papers than this waiting there are no new ticks.
+    outbox_max: int = 10_000
+    #: The folder of scratch folders of functions.
+    scratch: str = ".runwright/scratch"
+
+
+class MessagesSettings(_Section, frozen=True, kw_only=True):
+    """How messages for operators look."""
+
+    #: auto: text on a terminal, JSON lines otherwise.
+    form: Literal["auto", "human", "json"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    store: StoreSettings = StoreSettings()
+    signer: SignerSettings = SignerSettings()
+    files: FilesSettings = FilesSettings()
+    conductor: ConductorSettings = ConductorSettings()
+    messages: MessagesSettings = MessagesSettings()
+
+
+class Loaded(NamedTuple):
+    """Settings, the folder that their paths start at, and where each value came from."""
+
+    settings: Settings
+    folder: Path
+    #: "store.path" -> "default", "environment RUNWRIGHT_STORE_PATH", "file …/runwright.toml".
+    origins: Mapping[str, str]
+
+    def path(self, given: str) -> Path:
+        """Return a path of the settings, absolute."""
+        return (self.folder / Path(given).expanduser()).absolute()
+
+
+def load(
+    environment: Mapping[str, str],
+    *,
+    start: Path,
+    flags: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Merge the layers; `flags` maps "store.path" to text.
+
+    Raises: invalid-setting, naming the file or variable, the key and the reason.
+    """
+    file = _find(start)
+    values: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        values.update(_from_file(file))
+    known = dict(fields())
+    for name in known:
+        variable = f"RUNWRIGHT_{name.upper().replace('.', '_')}"
+        if variable in environment:
+            values[name] = (environment[variable], f"environment {variable}")
+    for name, text in (flags or {}).items():
+        values[name] = (text, "flag")
+    plain: dict[str, dict[str, Any]] = {}
+    for name, (value, origin) in values.items():
+        if name not in known:
+            message = f"{origin}: unknown key {name!r}"
+            raise InvalidSetting(message, hint=f"Known: {', '.join(sorted(known))}.")
+        section, _, key = name.partition(".")
+        strict = origin.startswith("file")
+        try:
+            plain.setdefault(section, {})[key] = msgspec.convert(value, known[name], strict=strict)
+        except msgspec.ValidationError as error:
+            message = f"{origin}: {name}: {error}"
+            raise InvalidSetting(message) from error
+    settings = msgspec.convert(plain, Settings)
+    _check(settings, values)
+    origins = {name: values[name][1] if name in values else "default" for name in known}
+    return Loaded(settings, file.parent if file else start, origins)
+
+
+def fields() -> Iterator[tuple[str, Any]]:
+    """Yield the name and the type of every setting."""
+    for section in msgspec.structs.fields(Settings):
+        for field in msgspec.structs.fields(section.type):
+            yield f"{section.name}.{field.name}", field.type
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """Return the value of a setting by its name."""
+    section, _, key = name.partition(".")
+    return getattr(getattr(settings, section), key)
+
+
+def _find(start: Path) -> Path | None:
+    return next(
+        (folder / FILE for folder in (start, *start.parents) if (folder / FILE).is_file()), None
+    )
+
+
+def _from_file(file: Path) -> dict[str, tuple[Any, str]]:
+    import tomllib  # lazy: 4 ms that a project without a file saves
+
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        message = f"{file}: {error}"
+        raise InvalidSetting(message) from error
+    origin = f"file {file}"
+    found: dict[str, tuple[Any, str]] = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            found[section] = (table, origin)
+            continue
+        found.update({f"{section}.{key}": (value, origin) for key, value in table.items()})
+    return found
+
+
+def _check(settings: Settings, values: Mapping[str, tuple[Any, str]]) -> None:
+    """Refuse values that no conductor could work with."""
+    bounds = {
+        "signer.every_s": (0.0, 3600.0),
+        "conductor.drain_s": (0.0, 86_400.0),
+        "conductor.outbox_max": (1, 10_000_000),
+    }
+    for name, (lowest, highest) in bounds.items():
+        value = value_of(settings, name)
+        if not lowest <= value <= highest:
+            origin = values[name][1] if name in values else "default"
+            message = f"{origin}: {name}: {value} is not within {lowest} to {highest}"
+            raise InvalidSetting(message)

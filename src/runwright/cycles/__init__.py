@@ -1,0 +1,24 @@
+"""Cycles: the registered functions, each isolated, in order; proof of what ran."""
+
+from __future__ import annotations
+
+from runwright.cycles.judge import judge
+from runwright.cycles.observe import observe
+from runwright.cycles.plan import plan
+from runwright.cycles.registry import declare
+from runwright.cycles.report import report
+from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec
+from runwright.cycles.tables import TABLES
+from runwright.kernel.workload import Workload
+
+WORKLOAD = Workload(
+    kind="cycles",
+    Spec=CycleSpec,
+    tables=TABLES,
+    interval_s=CYCLE_INTERVAL_S,
+    register=declare,
+    observe=observe,
+    plan=plan,
+    judge=judge,
+    report=report,
+)

@@ -1,0 +1,144 @@
+"""Reads the registry and the files it names into facts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runwright.cycles.registry import Registered, select
+from runwright.cycles.spec import CycleSpec, TaskConfig
+from runwright.kernel.errors import Usage
+from runwright.kernel.ports import World
+from runwright.kernel.run import Facts, Requested, Tick, instant_text
+
+
+class _Root(NamedTuple):
+    """The folder below which functions must lie: as given, and with every link resolved."""
+
+    given: Path
+    resolved: Path
+
+
+def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
+    """Return which functions are to run, with the digest of each file, and the cycle's id.
+
+    Raises: unknown-name when there is nothing to run.
+    """
+    args = tick.args if isinstance(tick, Requested) else {}
+    command = args.get("command")
+    given = Path(spec.folder or ".", spec.root)
+    root = _Root(given, given.resolve())
+    if command:
+        tasks = [_ad_hoc(spec, root, args)]
+    else:
+        rows = world.rows("task_registry")
+        tasks = [_located(root, row) for row in select(spec, rows, str(args.get("function") or ""))]
+    return {"cycle_id": _cycle_id(tick, world), "tasks": tasks}
+
+
+def _cycle_id(tick: Tick, world: World) -> str:
+    """Return CYCLE_YYYYMMDD_HHMMSS of the planned time in UTC; `_2`… when it is taken."""
+    base = instant_text(tick.planned_ms, "CYCLE_%Y%m%d_%H%M%S")
+    cycle_id, count = base, 1
+    while world.recorded("round", {"label": cycle_id}):
+        count += 1
+        cycle_id = f"{base}_{count}"
+    return cycle_id
+
+
+def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of one command that stands in no registry."""
+    config = TaskConfig(
+        command=tuple(args["command"]),
+        env=tuple(args.get("env", ())),
+        secret=tuple(args.get("secret", ())),
+        timeout_s=args.get("timeout_ms", 0) / 1000 or None,
+    )
+    row = Registered(
+        task_id=0,
+        task_name="command",
+        agent_id=spec.agent,
+        task_config="{}",
+        config=config,
+    )
+    return {**_located(root, row), "folder": str(args.get("folder", "")), "config": config_of(row)}
+
+
+def config_of(row: Registered) -> dict[str, Any]:
+    """Return what a command without a registry row was granted, as a canonical value."""
+    timeout_s = row.config.timeout_s
+    return {
+        "command": list(row.config.command),
+        "env": list(row.config.env),
+        "secret": list(row.config.secret),
+        "timeout_ms": int(timeout_s * 1000) if timeout_s else 0,
+    }
+
+
+def _located(root: _Root, row: Registered) -> dict[str, Any]:
+    """Return the facts of one row: what would be executed, or why it cannot be."""
+    facts: dict[str, Any] = {
+        "task_id": row.task_id,
+        "task_name": row.task_name,
+        "agent_id": row.agent_id,
+        "task_config": row.task_config,
+        "problem": row.problem,
+    }
+    if row.problem:
+        return facts
+    try:
+        if row.config.function_path:
+            path, digest = _script(root, row.config.function_path)
+            facts["argv"] = [sys.executable, path, *row.config.args]
+        else:
+            path, digest = _program(root, row.config.command[0])
+            facts["argv"] = [path, *row.config.command[1:], *row.config.args]
+        facts["folder"] = str(root.resolved)
+        if digest:
+            facts["folder"] = str(Path(path).parent)
+            facts["script"] = {"path": path, "root": str(root.resolved), "digest": digest}
+    except Usage as error:
+        facts["problem"] = str(error)
+    return facts
+
+
+def _script(root: _Root, given: str) -> tuple[str, str]:
+    """Return the resolved path of a file below the root and its digest. Raises: usage."""
+    asked = root.given / given
+    try:
+        path = asked.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise Usage(f"Function file not found: {asked}") from error
+    if not path.is_relative_to(root.resolved):
+        is_below = asked.absolute().is_relative_to(root.given.absolute())
+        how = "through a link " if is_below else ""
+        if ".." in Path(given).parts:
+            how = ""
+        raise Usage(f"function_path {given} leads {how}out of the root {root.resolved}")
+    if not path.is_file():
+        raise Usage(f"function_path {given} is not a file")
+    try:
+        with path.open("rb") as file:
+            return str(path), hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Usage(f"{path}: {error.strerror}") from error
+
+
+def _program(root: _Root, given: str) -> tuple[str, str]:
+    """Return the path of a command's program, and its digest when it lies below the root."""
+    if os.sep not in given:
+        import shutil  # lazy: 2 ms that only a command without a path needs
+
+        found = shutil.which(given)
+        if found is None:
+            raise Usage(f"command not found: {given}")
+        return found, ""
+    if Path(given).is_absolute():
+        if not os.access(given, os.X_OK):
+            raise Usage(f"command not found or not executable: {given}")
+        return given, ""
+    return _script(root, given)

@@ -1,0 +1,62 @@
+"""One round: the functions in order, in one lane, each a command of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
+from runwright.kernel.run import Command, Round, RunPlan, Script
+from runwright.kernel.workload import Seen
+
+
+def plan(seen: Seen) -> Round | None:
+    """Answer with the cycle, once."""
+    if seen.done:
+        return None
+    spec: CycleSpec = seen.spec
+    return Round(
+        key="cycle",
+        label=seen.facts["cycle_id"],
+        runs=[_run(spec, task) for task in seen.facts["tasks"]],
+        pure=False,
+        place="command",
+        workers=1,
+        retry=spec.retry,
+    )
+
+
+def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
+    config, _ = read_config(task["task_config"])
+    if "config" in task:
+        config = _ad_hoc(task["config"])
+    script = task.get("script")
+    timeout_s = spec.function_timeout_s if config.timeout_s is None else config.timeout_s
+    return RunPlan(
+        key=task["task_name"],
+        lane="cycle",
+        agent=task["agent_id"],
+        refused=task["problem"],
+        work=Command(
+            argv=tuple(task.get("argv", ())),
+            script=msgspec.convert(script, Script) if script else None,
+            folder=task.get("folder", ""),
+            env=config.env,
+            secret=config.secret,
+            network=config.network,
+            config=task["task_config"],
+            limits=msgspec.structs.replace(config.limits, timeout_s=timeout_s),
+            level=config.level,
+        ),
+    )
+
+
+def _ad_hoc(config: Mapping[str, Any]) -> TaskConfig:
+    return TaskConfig(
+        command=tuple(config["command"]),
+        env=tuple(config["env"]),
+        secret=tuple(config["secret"]),
+        timeout_s=config["timeout_ms"] / 1000 or None,
+    )

@@ -1,0 +1,129 @@
+"""What a cycles spec file says, and what a task's configuration says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from runwright.kernel.errors import InvalidSpec
+from runwright.kernel.run import ONCE, Limits, Retry
+from runwright.kernel.workload import SpecBase
+
+#: The seed's default wall time for one function, seconds.
+FUNCTION_TIMEOUT_S: Final = 300
+#: The seed's default time between cycles, seconds.
+CYCLE_INTERVAL_S: Final = 3600
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST_PORT: Final = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A row of the task registry, as a spec file declares it."""
+
+    #: Unique in the registry.
+    task_name: str
+    agent_id: str
+    #: What it is and does; `function_path` or `command`, and whatever the function reads.
+    task_config: Mapping[str, Any]
+    task_type: str = "VISION_FUNCTION"
+    task_description: str = ""
+    enabled: bool = True
+
+
+class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A cycle: which rows of the registry it executes, when and on whose behalf."""
+
+    #: The component name under which results stand.
+    orchestrator: str = "vision_ios_orchestrator"
+    orchestrator_version: str = "1.0.0"
+    #: What a cycle calls itself on a terminal; "": the component name in capitals.
+    title: str = ""
+    #: The agent that orchestrates.
+    agent: str = "LARS"
+    #: The rows of the registry that it executes.
+    task_type: str = "VISION_FUNCTION"
+    #: The folder below which functions must lie, relative to the spec file.
+    root: str = "."
+    #: Wall seconds for a function whose task_config has no timeout_s.
+    function_timeout_s: float | int = FUNCTION_TIMEOUT_S
+    #: For a function that exits with 75.
+    retry: Retry = ONCE
+    #: Rows that applying the spec writes to the registry.
+    tasks: tuple[Task, ...] = ()
+
+
+class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a task_config that the orchestrator reads; the function reads the others."""
+
+    #: A Python file below the root; exactly one of this and `command`.
+    function_path: str = ""
+    command: tuple[str, ...] = ()
+    #: Arguments after the function's path.
+    args: tuple[str, ...] = ()
+    #: Lower runs earlier; None last.
+    priority: int | None = None
+    timeout_s: float | int | None = None
+    env: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
+    network: Literal["any", "none"] | tuple[str, ...] = "any"
+    level: Literal["", "T0", "T1", "T2"] = ""
+    limits: Limits = Limits()
+
+
+def check_spec(spec: CycleSpec) -> None:
+    """Refuse a spec that cannot be meant. Raises: invalid-spec, naming the key."""
+    if not _NAME.fullmatch(spec.name):
+        raise InvalidSpec(f"name: {spec.name!r} is not of letters, digits, '_', '.', '-'")
+    if spec.function_timeout_s <= 0:
+        raise InvalidSpec(f"function_timeout_s: {spec.function_timeout_s} is not above 0")
+    names: set[str] = set()
+    for index, task in enumerate(spec.tasks):
+        key = f"tasks[{index}]"
+        if not _NAME.fullmatch(task.task_name):
+            raise InvalidSpec(f"{key}.task_name: {task.task_name!r} is not a name")
+        if task.task_name in names:
+            raise InvalidSpec(f"{key}.task_name: {task.task_name} is declared twice")
+        names.add(task.task_name)
+        _, problem = read_config(msgspec.json.encode(task.task_config).decode())
+        if problem:
+            raise InvalidSpec(f"{key}.task_config: {problem}")
+
+
+def read_config(text: str) -> tuple[TaskConfig, str]:
+    """Return what a task_config says, and why it cannot be executed, if so."""
+    try:
+        config = msgspec.json.decode(text, type=TaskConfig)
+    except msgspec.ValidationError as error:
+        return TaskConfig(), _where(str(error))
+    except msgspec.DecodeError as error:
+        return TaskConfig(), f"broken JSON: {error}"
+    if not config.function_path and not config.command:
+        return config, "Missing function_path in task_config"
+    if config.function_path and config.command:
+        return config, "function_path and command: give one of them"
+    strings = (config.function_path, *config.command, *config.args)
+    if any("\0" in text for text in strings):
+        return config, "a path or an argument holds a NUL byte"
+    for name in (*config.env, *config.secret):
+        if not _VARIABLE.fullmatch(name):
+            return config, f"env: {name!r} is not the name of a variable"
+    if set(config.secret) - set(config.env):
+        ungranted = ", ".join(sorted(set(config.secret) - set(config.env)))
+        return config, f"secret: {ungranted} is not granted by env"
+    if config.timeout_s is not None and not 0 < config.timeout_s <= 7 * 86_400:
+        return config, f"timeout_s: {config.timeout_s} is not within 0 to 604800"
+    if isinstance(config.network, tuple):
+        wrong = [item for item in config.network if not _HOST_PORT.fullmatch(item)]
+        if wrong or not config.network:
+            return config, f"network: {wrong or 'an empty list'} is not any, none or host:port"
+    return config, ""
+
+
+def _where(message: str) -> str:
+    """Return msgspec's message with the key first: "timeout_s: Expected `int`, got `str`"."""
+    text, _, path = message.partition(" - at `$")
+    return f"{path.rstrip('`').lstrip('.')}: {text}" if path else text

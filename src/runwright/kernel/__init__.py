@@ -1,0 +1,1 @@
+"""The kernel: the road, the record and the words; it knows nothing outside itself."""

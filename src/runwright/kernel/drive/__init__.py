@@ -1,0 +1,1 @@
+"""The drive: moves, never judges."""

@@ -1,0 +1,431 @@
+"""The conductor owns the road: it records before it acts, keeps order, commits, seals, delivers.
+
+    tick -> observe -> plan -> [round.planned] -> execute -> judge -> report
+         -> [outcomes + verdict + outbox, one commit] -> plan again, until it answers None
+
+It is the only writer, and its thread runs nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from runwright.kernel.canonical import digest, encode
+from runwright.kernel.criteria import Verdict
+from runwright.kernel.drive.execution import (
+    MESSAGE_MAX,
+    Execution,
+    Means,
+    Pending,
+    UnderWay,
+    by_status,
+    printable,
+)
+from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.outbox import Outbox
+from runwright.kernel.drive.recall import Recalled, recall, verdict_of
+from runwright.kernel.drive.recording import (
+    Judgement,
+    Refusal,
+    add_interrupted,
+    add_judged,
+    add_planned,
+    add_refused,
+    blob_of,
+)
+from runwright.kernel.drive.telemetry import silent
+from runwright.kernel.drive.ticks import (
+    Conducted,
+    Spec,
+    TickState,
+    conducted,
+    decode_spec,
+    request_row,
+)
+from runwright.kernel.drive.world import StoreWorld
+from runwright.kernel.drive.writer import Writer
+from runwright.kernel.errors import (
+    Deferred,
+    Halt,
+    RunwrightError,
+    UnknownName,
+    Usage,
+    require,
+)
+from runwright.kernel.ports import Clock, Messages, Places, Row, Sink, Store
+from runwright.kernel.record.entries import Actor, Draft, HaltRaised, SpecApplied
+from runwright.kernel.run import Content, Memory, Outcome, Round, Tick, tick_id
+from runwright.kernel.workload import Finished, Seen, Workload
+
+
+class Ports(NamedTuple):
+    """All that a conductor acts through; `bootstrap` fills it."""
+
+    store: Store
+    writer: Writer
+    workloads: Mapping[str, Workload]
+    places: Places
+    sinks: Mapping[str, Sink]
+    clock: Clock
+    messages: Messages = silent
+    product: str = ""
+    #: kind -> digest of the workload's code.
+    codes: Mapping[str, str] = {}
+    #: Seconds that running functions may go on after the first signal.
+    drain_s: float = 10.0
+    outbox_max: int = 10_000
+    #: What only the end of a round needs, and may be done while its first runs execute.
+    meanwhile: Sequence[Callable[[], object]] = ()
+
+
+class Conductor:
+    """Drives ticks to their end."""
+
+    def __init__(self, ports: Ports, *, stop: Stop | None = None) -> None:
+        """Take over; `recover` comes first."""
+        self._ports = ports
+        self._store = ports.store
+        self._writer = ports.writer
+        self.stop = Stop() if stop is None else stop
+        self.stop.on(ports.places.wake)
+        self._means = Means(
+            writer=ports.writer,
+            store=ports.store,
+            places=ports.places,
+            clock=ports.clock,
+            stop=self.stop,
+            drain_s=ports.drain_s,
+            meanwhile=iter(ports.meanwhile),
+        )
+        self.outbox = Outbox(
+            ports.store,
+            ports.writer,
+            ports.sinks,
+            clock=ports.clock,
+            messages=ports.messages,
+            most=ports.outbox_max,
+        )
+
+    # -------------------------------------------------------------------------------- the doors
+
+    def apply(
+        self, kind: str, body: bytes, *, by: str = "", request: str = ""
+    ) -> Mapping[str, Any]:
+        """Make a spec the one that ticks from now on, with the rows that it declares.
+
+        The request with the id `request` is closed in the same commit.
+
+        Raises: invalid-spec, unknown-name.
+        """
+        workload = self._workload(kind)
+        spec = decode_spec(workload, body)
+        if spec.schedule is not None:
+            from runwright.kernel.drive.schedule import check  # lazy: 4 ms, scheduled specs only
+
+            check(spec.schedule)
+        now_ms = self._ports.clock.now_ms()
+        before = self._store.rows("spec", {"kind": kind, "name": spec.name})
+        tables = {table.name: self._store.rows(table.name) for table in workload.tables}
+        rows, counts = workload.register(spec, now_ms, tables)
+        kept = Content(digest=digest(body), data=body)
+        replaces = before[0]["digest"] if before else ""
+        is_changed = replaces != kept.digest or bool(rows)
+        result = {
+            "name": spec.name,
+            "kind": kind,
+            "changed": is_changed,
+            "rows": dict(counts) if is_changed else {},
+        }
+        closing = [request_row(request, result)] if request else []
+        if not is_changed:
+            if closing:
+                self._writer.commit(rows=closing)
+            return result
+        self._writer.commit(
+            [
+                Draft(
+                    body=SpecApplied(
+                        kind=kind,
+                        name=spec.name,
+                        digest=kept.digest,
+                        replaces=replaces,
+                        rows=counts,
+                    ),
+                    actor=Actor(kind="person", id=by),
+                    blobs=(blob_of("spec", kept),),
+                )
+            ],
+            contents=[kept],
+            rows=[
+                *rows,
+                *closing,
+                Row(
+                    "spec",
+                    {
+                        "kind": kind,
+                        "name": spec.name,
+                        "digest": kept.digest,
+                        "body": body,
+                        "applied_ms": before[0]["applied_ms"] if before else now_ms,
+                        "since_ms": self._since_ms(workload, before, spec, now_ms),
+                        "seq": self._writer.next_seq,
+                    },
+                ),
+            ],
+        )
+        return result
+
+    def _since_ms(
+        self, workload: Workload, before: Sequence[Mapping[str, Any]], spec: Any, now_ms: int
+    ) -> int:
+        """Return when the schedule of a spec came into force: it owes nothing from before."""
+        if before and decode_spec(workload, before[0]["body"]).schedule == spec.schedule:
+            since_ms: int = before[0]["since_ms"]
+            return since_ms
+        return now_ms
+
+    def conduct(
+        self,
+        kind: str,
+        name: str,
+        tick: Tick,
+        *,
+        inline: bytes | None = None,
+    ) -> Conducted:
+        """Drive one tick of a spec to its end; `inline` is a spec that was never applied.
+
+        A tick that the record already holds is recognised and not repeated. A tick that cannot be
+        planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full.
+        """
+        spec = self._spec(kind, name, inline)
+        identity = tick_id(origin=self._writer.origin, workload=kind, spec=name, tick=tick)
+        known = self._store.rows("tick", {"id": identity})
+        if known:
+            return self._recorded(known[0])
+        if self.outbox.is_full():
+            message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
+            raise Deferred(message)
+        at = self._ports.clock.now_ms()
+        world = StoreWorld(self._store)
+        try:
+            observed = self._ports.workloads[kind].observe(spec.value, tick, world)
+            # The pure rooms see what the record will give back, here as after a crash.
+            facts = msgspec.json.decode(encode(dict(observed)))
+            lanes = self._lanes(kind, name)
+            seen = Seen(spec=spec.value, tick=tick, at=at, facts=facts, memory=lanes)
+            state = TickState(spec=spec, tick=tick, id=identity, seen=seen, kept=world.kept)
+            planned = self._ports.workloads[kind].plan(seen)
+            if planned is None:
+                message = "the plan has nothing for this tick"
+                raise Usage(message)
+            return self._drive(state, planned, None)
+        except Usage as error:
+            if self._store.rows("tick", {"id": identity}):
+                raise
+            pending = Pending(self._ports.messages)
+            refusal = Refusal(spec, tick, identity, error)
+            refused = add_refused(refusal, pending, seq=self._writer.next_seq, at_ms=at)
+            pending.commit(self._writer)
+            fields = {"kind": kind, "name": name, "code": error.code}
+            self._ports.messages("tick.refused", refused.message, level="error", **fields)
+            return refused
+
+    def recover(self) -> list[Conducted]:
+        """Bring to an end what another conductor left under way.
+
+        An impure run that had started ends as interrupted, never silently repeated; a pure round is
+        completed.
+        """
+        return [
+            self._resume(row) for row in self._store.rows("tick", {"state": "open"}, order="seq")
+        ]
+
+    def halt(self, error: Halt) -> None:
+        """Record that the conductor stops; when even that fails, the message is all there is."""
+        text = printable(str(error), MESSAGE_MAX)
+        self._ports.messages("halt.raised", text, level="error", code=error.code)
+        with contextlib.suppress(RunwrightError):
+            self._writer.commit([Draft(body=HaltRaised(code=error.code, message=text))])
+
+    # ------------------------------------------------------------------------------- the road
+
+    def _drive(
+        self,
+        state: TickState,
+        planned: Round | None,
+        recalled: Recalled | None,
+    ) -> Conducted:
+        """Drive a tick from a planned or a recalled round to its end."""
+        pending = Pending(self._ports.messages)
+        workload = self._ports.workloads[state.spec.kind]
+        verdict: Verdict | None = None
+        stopped = ""
+        while planned is not None:
+            under_way = (
+                add_planned(
+                    state,
+                    planned,
+                    pending,
+                    next_seq=self._writer.next_seq,
+                    code=self._ports.codes.get(state.spec.kind, ""),
+                    product=self._ports.product,
+                )
+                if recalled is None
+                else self._take_over(state, recalled, pending)
+            )
+            recalled = None
+            seen, this = state.seen, under_way.round
+
+            def judge(
+                outcomes: Sequence[Outcome], seen: Seen = seen, this: Round = this
+            ) -> Verdict:
+                return workload.judge(seen, this, outcomes)
+
+            execution = Execution(under_way, pending, means=self._means, judge=judge)
+            outcomes = execution.run()
+            # Whether a rule could have stopped it is over, and is not recorded.
+            verdict = msgspec.structs.replace(judge(outcomes), stop=False)
+            papers = workload.report(seen, this, outcomes, verdict)
+            finished = Finished(round=this, outcomes=outcomes, verdict=verdict)
+            state.seen = msgspec.structs.replace(
+                seen, done=[*seen.done, finished], memory=dict(under_way.memory)
+            )
+            planned = workload.plan(state.seen)
+            stopped = execution.stopped
+            judgement = Judgement(
+                outcomes=outcomes,
+                verdict=verdict,
+                papers=papers,
+                stopped=stopped,
+                is_last=planned is None,
+                at_ms=self._ports.clock.now_ms(),
+            )
+            add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
+            pending.commit(self._writer)
+            self.outbox.waiting = self.outbox.waiting or bool(papers)
+            if any(paper.hold == "sealed" for paper in papers):
+                self._writer.seal()
+        require(verdict is not None, "a driven tick has at least one round")
+        return conducted(state, cast("Verdict", verdict), stopped)
+
+    # ------------------------------------------------------------------------------- recovery
+
+    def _resume(self, row: Mapping[str, Any]) -> Conducted:
+        rounds = [
+            recall(self._store, found["seq"])
+            for found in self._store.rows("round", {"tick": row["id"]}, order="idx")
+        ]
+        first, last = rounds[0].planned, rounds[-1]
+        lanes = self._lanes(first.kind, first.name)
+        workload = self._workload(first.kind)
+        body = self._store.blob(first.spec)
+        require(body is not None, f"the spec {first.spec} of an open tick is kept")
+        data = body.data if body is not None else b""
+        spec = Spec(first.kind, first.name, data, decode_spec(workload, data))
+        state = TickState(
+            spec=spec,
+            tick=first.occurrence,
+            id=row["id"],
+            seq=row["seq"],
+            label=row["label"],
+            rounds=[found.id for found in rounds],
+            seen=Seen(
+                spec=spec.value,
+                tick=first.occurrence,
+                at=first.at,
+                facts=rounds[0].facts,
+                memory=last.memory if last.judged is None else lanes,
+                done=[
+                    Finished(
+                        round=found.round,
+                        outcomes=[found.outcomes[key] for key in sorted(found.outcomes)],
+                        verdict=verdict_of(found.judged),
+                    )
+                    for found in rounds
+                    if found.judged is not None
+                ],
+            ),
+        )
+        for finished in state.seen.done:
+            for status, count in by_status(finished.outcomes).items():
+                state.outcomes[status] = state.outcomes.get(status, 0) + count
+        self._ports.messages(
+            "tick.recovered", kind=spec.kind, name=spec.name, label=state.label, level="warning"
+        )
+        if last.judged is None:
+            return self._drive(state, last.round, last)
+        planned = workload.plan(state.seen)
+        require(planned is not None, "an open tick has a further round")
+        return self._drive(state, planned, None)
+
+    def _take_over(self, state: TickState, found: Recalled, pending: Pending) -> UnderWay:
+        """Return a recalled round as one under way, its open impure runs ended as interrupted."""
+        lanes = self._lanes(state.spec.kind, state.spec.name)
+        under_way = UnderWay(
+            kind=state.spec.kind,
+            name=state.spec.name,
+            tick=state.id,
+            id=found.id,
+            seq=found.seq,
+            planned_ms=state.tick.planned_ms,
+            round=found.round,
+            outcomes=found.outcomes,
+            counts=found.counts,
+            memory=lanes,
+        )
+        if found.round.pure:
+            return under_way
+        for run in found.round.runs:
+            if run.key not in found.outcomes:
+                at_ms = self._ports.clock.now_ms()
+                add_interrupted(under_way, found, run, pending, at_ms=at_ms)
+        return under_way
+
+    # -------------------------------------------------------------------------------- helpers
+
+    def _recorded(self, row: Mapping[str, Any]) -> Conducted:
+        """Return what the record says of a tick that is there already."""
+        rounds = self._store.rows("round", {"tick": row["id"]}, order="idx")
+        outcomes: dict[str, int] = {}
+        for found in rounds:
+            for status, count in by_status(
+                list(recall(self._store, found["seq"]).outcomes.values())
+            ).items():
+                outcomes[status] = outcomes.get(status, 0) + count
+        return Conducted(
+            tick=row["id"],
+            rounds=tuple(found["id"] for found in rounds),
+            label=row["label"],
+            verdict=rounds[-1]["verdict"] if rounds else "",
+            outcome=rounds[-1]["outcome"] if rounds else "",
+            outcomes=outcomes,
+            error=row["reason"].partition(": ")[0] if row["state"] == "refused" else "",
+            message=row["reason"].partition(": ")[2],
+        )
+
+    def _workload(self, kind: str) -> Workload:
+        workload = self._ports.workloads.get(kind)
+        if workload is None:
+            known = ", ".join(sorted(self._ports.workloads))
+            message = f"there is no workload of kind {kind!r}; known: {known}"
+            raise UnknownName(message)
+        return workload
+
+    def _spec(self, kind: str, name: str, inline: bytes | None) -> Spec:
+        workload = self._workload(kind)
+        if inline is not None:
+            return Spec(kind, name, inline, decode_spec(workload, inline))
+        rows = self._store.rows("spec", {"kind": kind, "name": name})
+        if not rows:
+            message = f"no {kind} spec of the name {name!r} was applied"
+            raise UnknownName(message)
+        body = rows[0]["body"]
+        return Spec(kind, name, body, decode_spec(workload, body))
+
+    def _lanes(self, kind: str, name: str) -> dict[str, Memory]:
+        rows = self._store.rows("lane", {"kind": kind, "name": name})
+        return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}

@@ -1,0 +1,155 @@
+"""Reads a recorded round back into values: its plan, its outcomes, its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from runwright.kernel.canonical import digest, exact
+from runwright.kernel.criteria import Verdict
+from runwright.kernel.errors import StoreCorrupt
+from runwright.kernel.ports import Store
+from runwright.kernel.record.entries import (
+    Entry,
+    RoundJudged,
+    RoundPlanned,
+    RunFinished,
+    decode,
+)
+from runwright.kernel.run import Outcome, Round, RunPlan, run_id
+
+#: The fields of a round that stand in `policy` of round.planned.
+POLICY: Final = ("rate", "retry", "deadline_s", "judge_every")
+
+
+class Recalled(msgspec.Struct, kw_only=True):
+    """A round as it stands in the record."""
+
+    id: str
+    #: The seq of round.planned.
+    seq: int
+    planned: RoundPlanned
+    round: Round
+    #: What was seen when it was planned: {"facts": …, "memory": …}.
+    facts: Mapping[str, Any]
+    memory: Mapping[str, Any]
+    #: Key -> outcome, of the runs that have one.
+    outcomes: dict[str, Outcome]
+    #: Key -> how many entries the run has.
+    counts: dict[str, int]
+    #: Key -> attempts of the runs that started.
+    started: dict[str, int]
+    #: Every entry of the round and its runs, by seq.
+    entries: list[Entry]
+    judged: RoundJudged | None = None
+
+
+def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
+    """Return what a round says beside its runs, as a canonical value."""
+    policy: Mapping[str, Any] = exact(
+        {name: msgspec.to_builtins(getattr(round, name)) for name in POLICY}
+    )
+    return policy
+
+
+def recall(store: Store, seq: int, stop: int | None = None) -> Recalled:
+    """Return the round whose round.planned stands at `seq`; `stop` bounds the entries read.
+
+    Raises: store-corrupt when the record or a pinned blob is missing or not what was pinned.
+    """
+    entries = store.entries(seq, stop)
+    first = read(next(entries).raw)
+    planned = first.body
+    if not isinstance(planned, RoundPlanned):
+        message = f"seq {seq} is {first.type}, not round.planned"
+        raise StoreCorrupt(message)
+    runs = msgspec.json.decode(pinned(store, planned.roster, seq), type=list[RunPlan])
+    plain = {
+        **planned.policy,
+        "key": planned.key,
+        "label": planned.label,
+        "pure": planned.pure,
+        "place": planned.place,
+        "workers": planned.workers,
+    }
+    policy = msgspec.convert(plain, Round, strict=False)
+    seen = msgspec.json.decode(pinned(store, planned.seen, seq))
+    found = Recalled(
+        id=first.round,
+        seq=seq,
+        planned=planned,
+        round=msgspec.structs.replace(policy, runs=runs),
+        facts=msgspec.json.decode(pinned(store, seen["facts"], seq)),
+        memory=seen["memory"],
+        outcomes={},
+        counts={},
+        started={},
+        entries=[first],
+    )
+    keys = {run_id(round=first.round, key=run.key): run.key for run in runs}
+    for stored in entries:
+        entry = read(stored.raw)
+        key = keys.get(entry.run)
+        if key is not None:
+            found.entries.append(entry)
+            found.counts[key] = found.counts.get(key, 0) + 1
+            if isinstance(entry.body, RunFinished):
+                found.outcomes[key] = outcome_of(entry)
+            elif entry.type == "run.started":
+                found.started[key] = entry.body.attempt
+        elif entry.round == first.round and isinstance(entry.body, RoundJudged):
+            found.entries.append(entry)
+            found.judged = entry.body
+            break
+    return found
+
+
+def read(raw: bytes) -> Entry:
+    """Return a stored entry. Raises: store-corrupt when the bytes are none."""
+    try:
+        return decode(raw)
+    except msgspec.MsgspecError as error:
+        message = f"the store holds bytes that are no entry: {error}"
+        raise StoreCorrupt(message) from error
+
+
+def pinned(store: Store, wanted: str, seq: int) -> bytes:
+    """Return pinned bytes, checked against their digest. Raises: store-corrupt."""
+    kept = store.blob(wanted)
+    if kept is None or digest(kept.data) != wanted:
+        message = f"seq {seq}: the blob {wanted} is {'missing' if kept is None else 'altered'}"
+        raise StoreCorrupt(message)
+    return kept.data
+
+
+def outcome_of(entry: Entry) -> Outcome:
+    """Return the outcome that a run.finished entry records."""
+    body: RunFinished = entry.body
+    return Outcome(
+        key=body.key,
+        status=body.status,
+        reason=body.reason,
+        message=body.message,
+        value=body.value,
+        attempts=body.attempts,
+        started_ms=body.started_ms,
+        finished_ms=body.finished_ms,
+        used=body.used,
+        level=body.level,
+        blobs=entry.blobs,
+        reused=body.reused,
+    )
+
+
+def verdict_of(body: RoundJudged) -> Verdict:
+    """Return the verdict that a round.judged entry records."""
+    return Verdict(
+        status=body.status,
+        label=body.label,
+        counts=body.counts,
+        reasons=body.reasons,
+        findings=body.findings,
+        value=body.value,
+    )

@@ -1,0 +1,200 @@
+"""The one writer of a store: it appends entries, commits batches and seals the ledger.
+
+Whatever happens together is written together: entries, the rows they change, the papers they
+cause. When a commit fails nothing is retried; the writer refuses further work, because what the
+store holds is then for the next start to find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from runwright.kernel.errors import (
+    Halt,
+    RollbackDetected,
+    RunwrightError,
+    SignerMemoryLost,
+    Usage,
+)
+from runwright.kernel.ports import Batch, Clock, Row, Store
+from runwright.kernel.record import seal as sealing
+from runwright.kernel.record.entries import (
+    SEALED_AT_ONCE,
+    TYPES,
+    Actor,
+    ClockStepped,
+    Draft,
+    LedgerAdopted,
+)
+from runwright.kernel.record.ledger import append
+from runwright.kernel.record.seal import Heads, Signer, open_head
+from runwright.kernel.run import Content
+
+#: A wall clock that moved this much against the monotonic clock is recorded.
+STEP_MS_MIN: Final = 2_000
+
+
+class Writer:
+    """Holds the lease, the head of the ledger and the last seal."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        signer: Signer,
+        seal_every_s: float = 1.0,
+        find: Callable[[Store, Signer], Heads] = open_head,
+    ) -> None:
+        """Take the lease and check the store against what the signer remembers.
+
+        Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt.
+        """
+        self._store = store
+        self._clock = clock
+        self.signer = signer
+        self._seal_every_s = seal_every_s
+        self._lease = store.lease()
+        try:
+            self.sealed, self.head = find(store, signer)
+        except RunwrightError:
+            self._lease.release()
+            raise
+        self._broken: RunwrightError | None = None
+        self._unsealed_since_s = clock.monotonic_s()
+        self._skew_ms = self._wall_minus_monotonic_ms()
+
+    @property
+    def origin(self) -> str:
+        """The name of the ledger, inside every entry."""
+        return self.signer.origin
+
+    @property
+    def next_seq(self) -> int:
+        """The seq that the next entry will have."""
+        return self.head.size
+
+    def commit(
+        self,
+        drafts: Sequence[Draft] = (),
+        *,
+        contents: Sequence[Content] = (),
+        rows: Sequence[Row] = (),
+        erased: Sequence[str] = (),
+        seal: bool = True,
+    ) -> int:
+        """Write all of it in one durable transaction; return the seq of the first draft.
+
+        The first draft has the seq that `next_seq` said before. Entries of some types are sealed at
+        once, unless `seal` is False. Raises: halt.
+        """
+        self._require_whole()
+        drafts = [*drafts, *self._clock_drafts()]
+        first = self.head.size
+        appended = append(self.head, self.origin, self._clock.now_ms(), drafts)
+        batch = Batch(
+            entries=appended.entries,
+            tiles=appended.tiles,
+            contents=list(contents),
+            rows=list(rows),
+            erased=list(erased),
+        )
+        self._write(batch)
+        if self.sealed.size == first:
+            self._unsealed_since_s = self._clock.monotonic_s()
+        self.head = appended.head
+        if seal and any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts):
+            self.seal()
+        return first
+
+    def seal(self, rows: Sequence[Row] = ()) -> None:
+        """Sign the head as it is read back from the store, and keep the seal with it.
+
+        Raises: store-corrupt when the store holds something else than was written,
+        rollback-detected when the signer remembers more.
+        """
+        if self.sealed.size == self.head.size:
+            if rows:
+                self._write(Batch(rows=list(rows)))
+            return
+        self._require_whole()
+        try:
+            row = sealing.seal(self._store, self.signer, sealed=self.sealed, head=self.head)
+        except Halt as error:
+            self._broken = error
+            raise
+        self._write(Batch(seals=[row], rows=list(rows)))
+        self.sealed = self.head
+
+    def wait_before_seal_s(self) -> float | None:
+        """Return the seconds until a seal is due; None when everything is sealed."""
+        if self.sealed.size == self.head.size:
+            return None
+        waited_s = self._clock.monotonic_s() - self._unsealed_since_s
+        return max(0.0, self._seal_every_s - waited_s)
+
+    def close(self) -> None:
+        """Seal what is not sealed, unless the writer is broken, and give up the lease."""
+        try:
+            if self._broken is None:
+                self.seal()
+        finally:
+            self._lease.release()
+
+    def _write(self, batch: Batch) -> None:
+        try:
+            self._store.commit(batch)
+        except RunwrightError as error:
+            self._broken = error
+            raise
+
+    def _require_whole(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _wall_minus_monotonic_ms(self) -> int:
+        return self._clock.now_ms() - int(self._clock.monotonic_s() * 1000)
+
+    def _clock_drafts(self) -> list[Draft]:
+        skew_ms = self._wall_minus_monotonic_ms()
+        step_ms = skew_ms - self._skew_ms
+        if abs(step_ms) < STEP_MS_MIN:
+            return []
+        self._skew_ms = skew_ms
+        return [Draft(body=ClockStepped(step_ms=step_ms))]
+
+
+def adopt(store: Store, *, clock: Clock, signer: Signer, reason: str, by: str) -> LedgerAdopted:
+    """Go on with a store that the signer does not vouch for.
+
+    Every entry is hashed again; the entry that says so is durable before the signer remembers it,
+    and sealed after. Raises: usage when the signer does vouch for the store, store-corrupt.
+    """
+    try:
+        open_head(store, signer)
+    except (RollbackDetected, SignerMemoryLost) as error:
+        doubt = str(error)
+    else:
+        message = "the signer vouches for this store: there is nothing to adopt"
+        raise Usage(message)
+    try:
+        remembered = signer.last()
+    except SignerMemoryLost:
+        remembered = None
+    writer = Writer(store, clock=clock, signer=signer, find=_adopted)
+    body = LedgerAdopted(
+        reason=f"{reason} ({doubt})",
+        remembered_size=remembered.size if remembered else -1,
+        remembered_root=remembered.root.hex() if remembered else "",
+        found_size=writer.head.size,
+        found_root=writer.head.root().hex(),
+    )
+    writer.commit([Draft(body=body, actor=Actor(kind="person", id=by))], seal=False)
+    signer.adopt(writer.head)
+    writer.close()
+    return body
+
+
+def _adopted(store: Store, signer: Signer) -> Heads:
+    return sealing.adopt_head(store, signer.origin)

@@ -1,0 +1,246 @@
+"""What the kernel asks of the outside: stores, places, sinks, clocks, and the world as sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414 - offered here too
+from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
+from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
+from runwright.kernel.run import Content, Executed, Ref, Round, RunPlan
+
+# ---------------------------------------------------------------------------------------- store
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row to write: inserted, or replacing the one with the same primary key."""
+
+    table: str
+    values: Mapping[str, Any]
+    #: Change these columns of the row with this primary key; without such a row, nothing.
+    update: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asks the conductor to do."""
+
+    id: str
+    #: "run", "apply", "erase".
+    kind: str
+    #: Canonical JSON.
+    body: bytes
+    created_ms: int
+    by: str = ""
+    state: Literal["open", "done"] = "open"
+    #: Canonical JSON once it is done.
+    result: bytes = b""
+    #: A datagram socket to knock on when it is done.
+    reply: str = ""
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What one transaction writes."""
+
+    entries: list[StoredEntry] = []
+    tiles: list[Tile] = []
+    contents: list[Content] = []
+    rows: list[Row] = []
+    seals: list[SealRow] = []
+    #: Digests of blobs to delete, with their salts.
+    erased: list[str] = []
+
+    def __bool__(self) -> bool:
+        """Say whether there is anything to write."""
+        return bool(
+            self.entries or self.tiles or self.contents or self.rows or self.seals or self.erased
+        )
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that a store keeps."""
+
+    name: str
+    #: Column names, in order.
+    columns: tuple[str, ...]
+    #: The columns of the primary key.
+    key: tuple[str, ...]
+    #: The .sql file that holds its DDL, in a block `-- name: TABLE STORE` for each kind of store.
+    sql: str = ""
+
+
+class Lease(Protocol):
+    """The right to conduct a store."""
+
+    def release(self) -> None:
+        """Give it up; releasing twice is nothing."""
+
+
+class Store(Protocol):
+    """Keeps the record. Only the holder of the lease commits; everybody may submit and read."""
+
+    def lease(self) -> Lease:
+        """Take the right to conduct. Raises: store-busy when somebody else has it."""
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one durable transaction.
+
+        Raises: store-unwritable when it was certainly not written, commit-unknown when it may have
+        been, store-corrupt when an entry of that seq is there already.
+        """
+
+    def submit(self, request: Request) -> None:
+        """Insert a request in a transaction of its own; no lease is needed."""
+
+    def size(self) -> int:
+        """Return how many entries there are."""
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
+        """Yield the entries with start <= seq < stop, in order."""
+
+    def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
+        """Return the hashes of full subtrees of a level (0: leaves), start <= index < stop."""
+
+    def seals(self, *, latest: bool = False) -> list[SealRow]:
+        """Return the seals by size, or the newest one only."""
+
+    def blob(self, digest: str) -> Content | None:
+        """Return kept bytes by digest or commitment; None when erased or never kept."""
+
+    def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str = "",
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return rows whose columns equal `where`; order is "column" or "-column"."""
+
+    def close(self) -> None:
+        """Let go of the store; closing twice is nothing."""
+
+
+# ---------------------------------------------------------------------------------------- world
+
+
+class World(Protocol):
+    """What `observe` may ask: rows of the tables, and the folders of the spec."""
+
+    def rows(self, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return rows of a table as they stand now."""
+
+    def keep(self, data: bytes) -> Ref:
+        """Keep a large thing with the round that this observation leads to, by its digest."""
+
+    def recorded(self, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return rows of the recorded past: `round`, `tick`, `lane`."""
+
+
+# --------------------------------------------------------------------------------------- places
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one run, handed to a place."""
+
+    plan: RunPlan
+    run: str
+    attempt: int = 1
+    #: Epoch ms.
+    scheduled_ms: int = 0
+    inputs: tuple[bytes, ...] = ()
+    memory: Mapping[str, Any] | None = None
+
+
+class Place(Protocol):
+    """Where the runs of one round execute."""
+
+    #: How many runs may be under way at once.
+    workers: int
+    #: The isolation level that it applies to commands; "" for calls.
+    level: str
+
+    def start(self, work: Sequence[Work]) -> None:
+        """Start attempts."""
+
+    def wait(self, timeout_s: float | None) -> list[Executed]:
+        """Return what has ended, waiting until something has, `wake` was called or time is up."""
+
+    def stop(self, *, kill: bool) -> None:
+        """End what is under way: ask first, or kill at once; it comes back from `wait`."""
+
+    def close(self) -> None:
+        """Let go of processes and threads."""
+
+
+class Places(Protocol):
+    """Makes the place that a round asks for."""
+
+    def open(self, round: Round) -> Place:  # noqa: A002 - the word
+        """Return the place for a round. Raises: refused when this machine cannot hold a demand."""
+
+    def wake(self) -> None:
+        """Make `wait` of the open place return; safe in a signal handler."""
+
+    def close(self) -> None:
+        """Let go of the launcher and pools."""
+
+
+# ---------------------------------------------------------------------------------- sinks, clock
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One paper on its way out."""
+
+    #: Unique for this paper: a consumer drops duplicates by it.
+    id: str
+    name: str
+    body: bytes
+    media: str = "application/json"
+
+
+class Sink(Protocol):
+    """Where papers go."""
+
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Deliver in order and durably. Raises: deferred when it did not work now."""
+
+
+class Clock(Protocol):
+    """Time and chance, the only source of both."""
+
+    def now_ms(self) -> int:
+        """Return the wall clock, epoch ms."""
+
+    def monotonic_s(self) -> float:
+        """Return a clock that never goes back, seconds."""
+
+    def entropy(self, size: int) -> bytes:
+        """Return random bytes from the operating system."""
+
+
+class Bell(Protocol):
+    """Wakes a conductor that waits."""
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until somebody rings, a signal arrives or time is up; True when rung."""
+
+    def wake(self) -> None:
+        """Make `wait` return; safe in a signal handler."""
+
+    def ring(self, address: str) -> None:
+        """Wake whoever waits at an address; nobody there is nothing."""
+
+    def close(self) -> None:
+        """Take the bell down."""
+
+
+class Messages(Protocol):
+    """Text for operators: an event name and fields."""
+
+    def __call__(
+        self, event: str, text: str = "", /, *, level: str = "info", **fields: Any
+    ) -> None:
+        """Write one message."""

@@ -1,0 +1,121 @@
+"""The five questions that a workload answers, and what it may know when it does.
+
+A workload never holds the store, the ledger or the outbox, so it cannot act before it is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from runwright.kernel.criteria import Verdict
+from runwright.kernel.ports import Row, Table, World
+from runwright.kernel.run import Facts, Memory, Outcome, Round, RunPlan, Schedule, Tick
+
+#: Rows of a table, as a store returns them.
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+class SpecBase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every spec file says."""
+
+    kind: str
+    #: Unique among the specs of its kind.
+    name: str
+    #: When it runs by itself; None: only when it is asked for.
+    schedule: Schedule | None = None
+    #: The folder of the spec file, put in when it is applied: relative paths start there.
+    folder: str = ""
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier round of this tick, with what came of it."""
+
+    round: Round
+    #: In key order.
+    outcomes: Sequence[Outcome]
+    verdict: Verdict
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a pure room may know; its digest stands in round.planned."""
+
+    #: The spec as the workload's own type.
+    spec: Any
+    tick: Tick
+    #: Epoch ms, stamped once by the conductor: the only clock of the pure rooms.
+    at: int
+    facts: Facts
+    #: Lane -> what its last outcome left.
+    memory: Mapping[str, Memory] = {}
+    done: Sequence[Finished] = ()
+
+
+class Insert(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place in a JSON paper that takes the tail of a blob when it is delivered.
+
+    Output of functions can be erased, so no paper holds a copy while it waits.
+    """
+
+    #: Where in the JSON: keys and indices.
+    path: tuple[str | int, ...]
+    #: The digest of the blob.
+    digest: str
+    #: At most so many characters from its end.
+    characters: int = 500
+
+
+class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that leaves: delivered at least once, in order, until acknowledged."""
+
+    #: The sink: "files", …
+    sink: str
+    #: The name in the sink: a relative path for files.
+    name: str
+    #: UTF-8 text.
+    body: str
+    media: str = "application/json"
+    #: "sealed": not before a signed checkpoint covers the verdict.
+    hold: Literal["none", "sealed"] = "none"
+    inserts: tuple[Insert, ...] = ()
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of work: the answers to five questions, all but `observe` and the calls pure."""
+
+    kind: str
+    #: The msgspec type of its spec files, a SpecBase.
+    Spec: type
+    #: The seed's tables that it keeps.
+    tables: Sequence[Table] = ()
+    #: Seconds between ticks when a spec without a schedule is served; None: it needs a schedule.
+    interval_s: int | None = None
+    #: (spec, at_ms, table -> its rows) -> the rows that applying a spec leaves, and counts of them.
+    #: Raises: invalid-spec.
+    register: Callable[[Any, int, Mapping[str, Rows]], tuple[Sequence[Row], Mapping[str, int]]]
+    #: Read the world into facts. Raises: usage when there is nothing that could be planned.
+    observe: Callable[[Any, Tick, World], Facts]
+    #: Answer with the next round, or None when the tick is done.
+    plan: Callable[[Seen], Round | None]
+    #: Judge a round by its outcomes, in key order.
+    judge: Callable[[Seen, Round, Sequence[Outcome]], Verdict]
+    #: Return what leaves because of a verdict.
+    report: Callable[[Seen, Round, Sequence[Outcome], Verdict], Sequence[Paper]]
+
+
+def register_nothing(
+    spec: Any,  # noqa: ARG001
+    at_ms: int,  # noqa: ARG001
+    tables: Mapping[str, Rows],  # noqa: ARG001
+) -> tuple[Sequence[Row], Mapping[str, int]]:
+    """Return no rows: for a workload without tables of its own."""
+    return (), {}
+
+
+class CallFunction(Protocol):
+    """What a Call names."""
+
+    def __call__(self, run: RunPlan, inputs: Sequence[bytes], memory: Memory | None) -> Outcome:
+        """Execute one run. Raises: deferred to be repeated."""

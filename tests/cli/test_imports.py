@@ -1,0 +1,58 @@
+"""A command must start fast, so what it imports is a promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+#: Packages that take from 40 ms to a second to import, and that no start may pay for.
+BANNED = frozenset(["numpy", "scipy", "pydantic", "sqlalchemy", "structlog", "rich", "psycopg"])
+
+_SHOW = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+_VERSION = """
+import atexit, sys
+sys.argv = ["runwright", "--version"]
+atexit.register(lambda: show())
+def show():
+    {show}
+from runwright.cli.main import main
+main()
+"""
+
+
+def imported(script: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter holds after a script."""
+    environment = {name: text for name, text in os.environ.items() if "COVERAGE" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(f"import runwright.cli\n{_SHOW}", id="the package"),
+        pytest.param(f"import runwright.cli.main\n{_SHOW}", id="the entry point"),
+        pytest.param(f"import runwright.cli.run, runwright.cli.show\n{_SHOW}", id="run and show"),
+        pytest.param(_VERSION.format(show=_SHOW), id="--version"),
+    ],
+)
+def test_a_start_imports_none_of_the_slow_packages(script):
+    """Importing the command line, and asking for the version, brings in no slow package."""
+    assert imported(script) & BANNED == set()
+
+
+def test_a_slow_package_would_be_seen():
+    """The same look finds a banned package that is imported: the test can fail."""
+    assert imported(f"import runwright.cli.main, rich\n{_SHOW}") & BANNED == {"rich"}
+
+
+def test_a_conductor_imports_cryptography_only_while_a_child_runs():
+    """What `run` imports before its first child starts holds no cryptography."""
+    script = f"import runwright.cli.run, runwright.kernel.drive.conductor\n{_SHOW}"
+    assert "cryptography" not in imported(script)
