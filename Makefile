@@ -3,10 +3,11 @@ PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+CAMPAIGN := tests/tamper tests/crash tests/disk tests/escape tests/secrets
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt lint types tidy docs metrics bench clean tools
+.PHONY: help demo test campaign check fmt lint types tidy docs metrics bench clean tools
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' Makefile
@@ -27,8 +28,13 @@ demo: $(VENV)/core.stamp ## Run two real cycles, seal, export, verify and tamper
 test: tools $(VENV)/dev.stamp ## Run every test
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
-tools: # What tests run beside Python: openssl, from Debian's packages where it is missing.
-	@command -v openssl >/dev/null || { apt-get update -qq && apt-get install -y -qq openssl; }
+tools: # What tests run beside Python, from Debian's packages where it is missing.
+	@missing=""; for tool in openssl strace; do \
+	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq $$missing; }
+
+campaign: tools $(VENV)/dev.stamp ## Try every point of the crash, tamper, disk, escape and secret tests
+	@$(BIN)/python -m pytest -q -n $(JOBS) --campaign $(CAMPAIGN)
 
 check: lint types tidy docs ## Lint, types, architecture and documents: what a change must pass
 

@@ -1,8 +1,9 @@
-"""What a session of tests ends with: the demands that nothing answers yet."""
+"""What a session of tests may be asked, and ends with: what was skipped, what is open."""
 
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 
 import pytest
 
@@ -13,10 +14,28 @@ TIDY = REPOSITORY / "tests/tidy"
 WIDTH = 100
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a campaign try every point, where a test session tries a fixed part of them."""
+    parser.addoption("--campaign", action="store_true", help="try every point of each campaign")
+
+
+@pytest.fixture(scope="session")
+def is_campaign(request: pytest.FixtureRequest) -> bool:
+    """Whether every point is to be tried."""
+    return bool(request.config.getoption("--campaign"))
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the open rows when the architecture was among what ran."""
+    """Count what was skipped by its reason; print the open rows when the architecture ran."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"skipped {count}: {reason}")
     asked = [config.invocation_params.dir / name.split("::")[0] for name in config.args]
     if not any(TIDY.is_relative_to(path.resolve()) for path in asked):
         return
