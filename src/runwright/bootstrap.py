@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: The workloads of this product, by kind.
 KINDS: Final = ("cycles",)
 CLOCK: Final = SystemClock()
+#: What stands beside a store under its name.
+STORE_FILES: Final = ("", "-wal", "-shm", "-journal", ".lease", ".bell", ".part")
 
 
 def workloads() -> Mapping[str, Workload]:
@@ -132,6 +134,7 @@ def conducting(
         clock=CLOCK,
         environment=os.environ,
         scratch=loaded.path(settings.conductor.scratch),
+        private=private_paths(loaded),
         messages=messages,
         launcher=launcher,
     )
@@ -186,11 +189,34 @@ def _import_fractions() -> None:
     importlib.import_module("fractions")
 
 
-def problem_of(work: Command) -> str:
+def private_paths(loaded: Loaded) -> list[Path]:
+    """Return what a function must neither read nor write: the store, the keys, the memory."""
+    settings = loaded.settings
+    store = loaded.path(settings.store.path)
+    beside = [store.with_name(store.name + end) for end in STORE_FILES]
+    memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
+    return [*beside, loaded.path(settings.signer.keys), *memories]
+
+
+def problem_of(loaded: Loaded, work: Command) -> str:
     """Return why this machine cannot hold what a command demands; empty when it can."""
     from runwright.adapters.commands import demand_problem  # lazy: only a dry run asks
 
-    return demand_problem(work, os.environ)
+    return demand_problem(work, os.environ, private_paths(loaded))
+
+
+def level_of(work: Command) -> str:
+    """Return the isolation level that this machine applies to a command."""
+    from runwright.adapters import commands  # lazy: only a dry run asks
+
+    return commands.level_of(work, commands.best_level())
+
+
+def best_level() -> str:
+    """Return the isolation level that this machine holds."""
+    from runwright.adapters import commands  # lazy: only the doctor asks
+
+    return commands.best_level()
 
 
 def code_digest(kind: str) -> str:

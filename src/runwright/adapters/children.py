@@ -54,6 +54,8 @@ class Start(NamedTuple):
     #: Seconds before the tree is ended; 0 is never.
     timeout_s: float = 0
     grace_s: float = 2
+    #: What `Sandbox.confine` wants; None for T0.
+    sandbox: Mapping[str, object] | None = None
 
     def frame(self) -> bytes:
         """Return the request as its length and its bytes."""
@@ -69,6 +71,7 @@ class Start(NamedTuple):
                 "limits": [tuple(limit) for limit in self.limits],
                 "timeout_s": float(self.timeout_s),
                 "grace_s": float(self.grace_s),
+                "sandbox": dict(self.sandbox) if self.sandbox else None,
             }
         )
         return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
@@ -81,7 +84,7 @@ class Report(NamedTuple):
     exit: int
     #: The signal that ended it, or 0.
     signal: int
-    #: What failed before the program ran: "", "fork", "folder", "limits", "program".
+    #: What failed before the program ran: one of `supervisor.STEPS`, "" for nothing.
     step: str
     errno: int
     #: One of `supervisor.BY_ITSELF`, `TIMEOUT`, `STOPPED`, `NO_CONDUCTOR`, `NO_LAUNCHER`.
@@ -199,12 +202,26 @@ class Launcher:
         self._lock = threading.Lock()
         self._socket: _socket.socket | None = None
         self._pid = 0
+        #: Whether the launcher holds T1; None until it has said so.
+        self._confines: bool | None = None
 
     def start(self) -> None:
         """Start the process, unless it runs."""
         with self._lock:
             if self._socket is None:
                 self._socket = self._begin()
+
+    def confines(self) -> bool:
+        """Say whether children can be confined to T1. Raises: LauncherLost."""
+        self.start()
+        with self._lock:
+            if self._confines is None and self._socket is not None:
+                said = self._socket.recv(1)
+                if not said:
+                    self._drop()
+                    raise LauncherLost
+                self._confines = said == words.CONFINED
+        return bool(self._confines)
 
     def run(
         self,
@@ -248,16 +265,20 @@ class Launcher:
             held, self._socket = self._socket, None
         if held is None:
             return
-        # The other end closes when the process has ended.
+        # The other end closes when the process has ended; what it said at its start comes first.
         poll = select.poll()
         poll.register(held.fileno(), select.POLLIN)
-        if not poll.poll(CLOSE_S * 1000):
+        while poll.poll(CLOSE_S * 1000):
+            if not _word(held):
+                break
+        else:
             os.kill(self._pid, SIGKILL)
         held.close()
         _forget(self._pid)
 
     def _begin(self) -> _socket.socket:
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._confines = None
         # The folder of the package: pathlib is slow to import.
         folder = words.__file__.rpartition("/runwright/")[0]
         # For psutil, which is needed only where there is no /proc.
@@ -307,10 +328,22 @@ class Launcher:
             try:
                 self._socket.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
             except OSError:
-                self._socket.close()
-                self._socket = None
-                _forget(self._pid)
+                self._drop()
                 raise
+
+    def _drop(self) -> None:
+        """Let go of a launcher that is gone."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            _forget(self._pid)
+
+
+def _word(source: _socket.socket) -> bytes:
+    try:
+        return source.recv(1)
+    except OSError:
+        return b""
 
 
 def _forget(pid: int) -> None:

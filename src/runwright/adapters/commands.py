@@ -1,9 +1,9 @@
 """A planned command becomes a supervised child, and how it ended an outcome.
 
 Nothing is started that is not as it was planned: the script's bytes, its place below a declared
-root, the granted variables, the level and the network that were demanded. Between the check of the
-script and the moment its interpreter opens it lie about two milliseconds, in which somebody who may
-write that folder can still change it; a level that copies the script closes that, T0 does not.
+root, the granted variables and folders, the level and the network that were demanded. Between the
+check of the script and the moment its interpreter opens it lie about two milliseconds, in which
+somebody who may write that folder can still change it; a child at T1 may not write there.
 
 A child gets an environment made from nothing: the granted variables, a fixed PATH, its scratch
 folder as HOME and TMPDIR, and what RUNWRIGHT_* tells it.
@@ -18,7 +18,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -42,10 +42,12 @@ from runwright.kernel.run import (
     Script,
 )
 
-#: The isolation level that this machine applies.
-LEVEL: Final = "T0" if sys.platform == "linux" else "session"
+#: The isolation level without anything that a kernel may lack.
+PLAIN: Final = "T0" if sys.platform == "linux" else "session"
 #: Every level, the weakest first.
 LEVELS: Final = ("session", "T0", "T1", "T2")
+#: The most processes and threads of a function at T1 that names no limit.
+TASKS_MAX: Final = 1024
 #: Where a program is looked for, unless PATH is granted.
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 #: The exit status by which a command asks to be repeated.
@@ -85,12 +87,14 @@ class Commands:
         clock: Clock,
         environment: Mapping[str, str],
         scratch: Path,
+        private: Sequence[Path] = (),
     ) -> None:
-        """Keep what every command is made from."""
+        """Keep what every command is made from; `private` is hidden from a child at T1."""
         self._launcher = launcher
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
+        self._private = [*map(os.path.realpath, private), os.path.realpath(scratch)]
 
     def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
         """Execute one attempt to its end; `started` gets the child, to stop it."""
@@ -98,10 +102,12 @@ class Commands:
         try:
             command = _command_of(work)
             masker = _masker(command, self._environment)
-            _check_demands(command)
+            level = self._level(command)
+            _check_demands(command, level)
+            check_grants(command, self._private)
             if command.script is not None:
                 check_script(command.script)
-            executed = self._supervised(work, command, masker, started)
+            executed = self._supervised(work, command, level, masker, started)
         except NotStarted as refusal:
             outcome = Outcome(
                 key=work.plan.key,
@@ -118,10 +124,18 @@ class Commands:
         )
         return msgspec.structs.replace(executed, outcome=outcome)
 
+    def _level(self, command: Command) -> str:
+        """Return the level to apply: the best there is, unless less is demanded."""
+        try:
+            return level_of(command, "T1" if self._launcher.confines() else PLAIN)
+        except LauncherLost as error:
+            raise NotStarted("not-started", "no launcher could be started") from error
+
     def _supervised(
         self,
         work: Work,
         command: Command,
+        level: str,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> Executed:
@@ -131,7 +145,8 @@ class Commands:
         except OSError as error:
             raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
         try:
-            report, captures = self._follow(work, command, scratch, masker, started)
+            confined = self._confined(command, scratch) if level == "T1" else None
+            report, captures = self._follow(work, command, scratch, confined, masker, started)
             ending = _ending(report, command)
             value: Mapping[str, Any] = {}
             try:
@@ -150,7 +165,7 @@ class Commands:
             message=ending.message,
             value=value,
             used=_used(report),
-            level=LEVEL,
+            level=level,
             blobs=tuple(blob for blob, _content in captures),
         )
         return Executed(
@@ -164,6 +179,7 @@ class Commands:
         work: Work,
         command: Command,
         scratch: Scratch,
+        confined: Mapping[str, Any] | None,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> tuple[Report | None, list[tuple[Blob, Content]]]:
@@ -177,9 +193,10 @@ class Commands:
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
-                limits=_limits(command.limits),
+                limits=_limits(command.limits, is_counted=confined is not None),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
+                sandbox=confined,
             )
             report = self._launcher.run(
                 start,
@@ -194,6 +211,15 @@ class Commands:
         _check_started(report, command)
         kept = (stdout.close("stdout"), stderr.close("stderr"))
         return report, [(each[0], each[1]) for each in kept if each is not None]
+
+    def _confined(self, command: Command, scratch: Scratch) -> dict[str, Any]:
+        """Return what a child at T1 is left with."""
+        return {
+            "hidden": self._private,
+            "writable": [os.path.realpath(scratch.path), *map(os.path.realpath, command.write)],
+            "offline": command.network == "none",
+            "tasks": command.limits.processes or TASKS_MAX,
+        }
 
     def _capture(self, limits: Limits, masker: Masker) -> Capture:
         salt = self._clock.entropy(SALT_BYTES)
@@ -262,21 +288,57 @@ def _masker(command: Command, environment: Mapping[str, str]) -> Masker:
         raise NotStarted("refused", str(error)) from error
 
 
-def _check_demands(command: Command) -> None:
-    """Refuse what this machine cannot hold. Raises: NotStarted."""
-    if command.level and LEVELS.index(command.level) > LEVELS.index(LEVEL):
-        message = f"level {command.level} is demanded, and this machine holds {LEVEL}"
+def _check_demands(command: Command, level: str) -> None:
+    """Refuse what this level cannot hold. Raises: NotStarted."""
+    if command.level and LEVELS.index(command.level) > LEVELS.index(level):
+        message = f"level {command.level} is demanded, and this machine holds {level}"
         raise NotStarted("refused", message)
+    if command.network == "none" and level == "T1":
+        return
     if command.network != "any":
         demand = "none" if command.network == "none" else ", ".join(command.network)
-        raise NotStarted("refused", f"network {demand} cannot be held at {LEVEL}")
+        raise NotStarted("refused", f"network {demand} cannot be held at {level}")
 
 
-def demand_problem(command: Command, environment: Mapping[str, str]) -> str:
+def check_grants(command: Command, private: Sequence[str]) -> None:
+    """Refuse to grant what is not there, and what would give the record away. Raises: NotStarted.
+
+    `private` are resolved paths: the store's, the keys', the signer's memory, the scratch folders.
+    """
+    for given in command.write:
+        path = os.path.realpath(given)
+        if not os.path.exists(path):  # noqa: PTH110 - hot
+            raise NotStarted("refused", f"write: {given} does not exist")
+        for hidden in private:
+            if os.path.commonpath((path, hidden)) in (path, hidden):
+                message = f"write: {given} would give {hidden} away; grant a folder beside it"
+                raise NotStarted("refused", message)
+
+
+def best_level() -> str:
+    """Return the isolation level that this machine holds."""
+    from runwright.adapters.sandbox import Sandbox  # lazy: a conductor hears it from its launcher
+
+    try:
+        Sandbox()
+    except OSError:
+        return PLAIN
+    return "T1"
+
+
+def level_of(command: Command, best: str) -> str:
+    """Return the level that is applied to a command where `best` is held."""
+    return PLAIN if command.level in LEVELS[: LEVELS.index(PLAIN) + 1] else best
+
+
+def demand_problem(
+    command: Command, environment: Mapping[str, str], private: Sequence[Path]
+) -> str:
     """Return why a command would be refused before it starts; empty when it would not be."""
     try:
         _masker(command, environment)
-        _check_demands(command)
+        _check_demands(command, level_of(command, best_level()))
+        check_grants(command, [*map(os.path.realpath, private)])
     except NotStarted as refusal:
         return refusal.message
     return ""
@@ -326,15 +388,18 @@ def _program(argv: tuple[str, ...], path: str) -> str:
     raise NotStarted("not-started", f"no program {name} on PATH {path}")
 
 
-def _limits(limits: Limits) -> list[tuple[int, int, int]]:
-    """Return what the child sets: limit, value, and how far above it the hard limit lies."""
+def _limits(limits: Limits, *, is_counted: bool) -> list[tuple[int, int, int]]:
+    """Return what the child sets: limit, value, and how far above it the hard limit lies.
+
+    RLIMIT_NPROC counts everything of the user, so it is left out where the tree is counted.
+    """
     wanted = (
         # SIGXCPU at the limit, and SIGKILL a second later for who ignores it.
         (resource.RLIMIT_CPU, limits.cpu_s, 1),
         (resource.RLIMIT_AS, limits.memory_mib << 20, 0),
         (resource.RLIMIT_FSIZE, limits.file_mib << 20, 0),
         (resource.RLIMIT_NOFILE, limits.open_files, 0),
-        (resource.RLIMIT_NPROC, limits.processes, 0),
+        (resource.RLIMIT_NPROC, 0 if is_counted else limits.processes, 0),
     )
     return [(resource.RLIMIT_CORE, 0, 0), *(each for each in wanted if each[1])]
 
@@ -363,6 +428,7 @@ def _check_started(report: Report | None, command: Command) -> None:
     subject = {
         "fork": "no process could be made",
         "folder": f"folder {command.folder}" if command.folder else "its scratch folder",
+        "sandbox": "its sandbox",
         "limits": "its limits",
         "program": command.argv[0],
     }[report.step]

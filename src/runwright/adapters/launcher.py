@@ -31,12 +31,15 @@ from runwright.adapters.processes import (
     send,
     wake_on_child,
 )
+from runwright.adapters.sandbox import Sandbox
 from runwright.adapters.supervisor import (
     CONDUCTOR,
+    CONFINED,
     GIVE_UP_S,
     NOBODY_ASKS,
     SEARCH_S,
     STEPS,
+    UNCONFINED,
     Supervisor,
     report,
 )
@@ -59,17 +62,27 @@ def main() -> None:
     prctl(CHILD_SUBREAPER, 1)
     for number in IGNORED:
         _signal.signal(number, _signal.SIG_IGN)
-    Launcher(prctl).serve()
+    Launcher(prctl, _load_sandbox()).serve()
     os._exit(0)
+
+
+def _load_sandbox() -> Sandbox | None:
+    """Return what children are confined with, None where T1 is not held."""
+    try:
+        return Sandbox()
+    except OSError:
+        return None
 
 
 class Launcher:
     """Keeps one supervisor ready and knows those that are at work."""
 
-    def __init__(self, prctl: Callable[[int, int], object]) -> None:
-        """Prepare to serve."""
+    def __init__(self, prctl: Callable[[int, int], object], sandbox: Sandbox | None) -> None:
+        """Tell the conductor what is held here."""
         self.prctl = prctl
+        self.sandbox = sandbox
         self.conductor = _socket.socket(-1, -1, -1, CONDUCTOR)
+        self.conductor.send(CONFINED if sandbox else UNCONFINED)
         # Supervisors hold the read end, nobody but the launcher the write end.
         self.lifeline, self.alive = os.pipe()
         # A supervisor writes here once it has taken a request.
@@ -116,7 +129,8 @@ class Launcher:
             os.close(self.alive)
             os.close(self.taken)
             os.close(self.wake)
-            status = Supervisor(self.conductor, self.lifeline, self.prctl).serve(self.taking)
+            supervisor = Supervisor(self.conductor, self.lifeline, self.prctl, self.sandbox)
+            status = supervisor.serve(self.taking)
         finally:
             os._exit(status)
 

@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from runwright.adapters.children import Child, Launcher
-from runwright.adapters.commands import LEVEL, Commands
+from runwright.adapters.commands import Commands
 from runwright.adapters.functions import Instants, attempted, call, stopped
 from runwright.adapters.pool import ProcessPlace
 from runwright.adapters.scratch import sweep
@@ -41,13 +41,18 @@ class LocalPlaces:
         clock: Clock,
         environment: Mapping[str, str],
         scratch: Path,
+        private: Sequence[Path] = (),
         messages: Messages | None = None,
         launcher: Launcher | None = None,
     ) -> None:
-        """Start nothing; `launcher` is one that was started before these imports."""
+        """Start nothing; `launcher` is one that was started before these imports.
+
+        `private` are paths of the project that commands must not read, where that can be held.
+        """
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
+        self._private = private
         self._messages = messages
         self._launcher = launcher or Launcher()
         self._places: tuple[_Place | ProcessPlace, ...] = ()
@@ -75,6 +80,7 @@ class LocalPlaces:
                 clock=self._clock,
                 environment=self._environment,
                 scratch=self._scratch,
+                private=self._private,
             )
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
@@ -106,8 +112,6 @@ class LocalPlaces:
 
 class _Place:
     """What all places have: a queue of what has ended."""
-
-    level = ""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -207,8 +211,6 @@ class ThreadPlace(_Crew):
 
 class CommandPlace(_Crew):
     """Commands execute as children, each followed by a thread."""
-
-    level = LEVEL
 
     def __init__(self, workers: int, commands: Commands) -> None:
         """So many at once."""

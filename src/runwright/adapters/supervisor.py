@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # typeshed knows only `signal`, which imports enum
 import _socket
+import errno
 import marshal
 import os
 import resource
@@ -28,6 +29,7 @@ from runwright.adapters.processes import (
     send,
     wake_on_child,
 )
+from runwright.adapters.sandbox import Forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final, NoReturn
 
+    from runwright.adapters.sandbox import Sandbox
+
 #: Where a launcher and its supervisors find the conductor's socket.
 CONDUCTOR: Final = 0
+#: What a launcher says when it starts: whether it holds T1.
+CONFINED, UNCONFINED = b"1", b"0"
 #: What a supervisor says just before it lets the child go.
 STARTING: Final = b"+"
 #: What a conductor says to a supervisor; the end of the stream means kill as well.
@@ -44,7 +50,7 @@ ASK, KILL = b"T", b"K"
 #: The fields of a report, integers in this order on one line.
 FIELDS: Final = "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors".split()
 #: Field `step`: what failed before the program ran, with `errno`.
-STEPS: Final = ("", "fork", "folder", "limits", "program")
+STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program")
 #: Field `ended`: why a supervisor ended its tree.
 BY_ITSELF, TIMEOUT, STOPPED, NO_CONDUCTOR, NO_LAUNCHER = range(5)
 #: How a supervisor ends that was never asked, because nobody can ask any more.
@@ -71,6 +77,7 @@ class Supervisor:
         conductor: _socket.socket,
         lifeline: int,
         prctl: Callable[[int, int], object],
+        sandbox: Sandbox | None,
     ) -> None:
         """Fork the child up to its last step."""
         prctl(CHILD_SUBREAPER, 1)
@@ -85,13 +92,16 @@ class Supervisor:
         self.urgent = False
         self.childless = False
         self.killed: set[int] = set()
+        #: Who is asked about forks, once the child gave its right to fork unasked away.
+        self.forks: Forks | None = None
+        self.tasks = 0
         self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.trouble, complaint = os.pipe()
         self.child = os.fork()
         if self.child == 0:
             # Only then does the child hear when its supervisor is gone.
             self.errand.close()
-            _become(errand, complaint, prctl)
+            _become(errand, complaint, prctl, sandbox)
         errand.close()
         os.close(complaint)
         self.wake = wake_on_child()
@@ -127,6 +137,9 @@ class Supervisor:
             return
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         self.events.register(passed[0], select.POLLIN)
+        if request["sandbox"]:
+            self.tasks = request["sandbox"]["tasks"]
+            self.events.register(self.errand.fileno(), select.POLLIN)
         self.control.send(STARTING)
         started = time.monotonic()
         rights = memoryview(bytearray(2 * INT_BYTES)).cast("i")
@@ -198,14 +211,39 @@ class Supervisor:
 
     def _hear(self, events: list[tuple[int, int]]) -> None:
         """Take in why `poll` returned."""
-        for descriptor, _events in events:
+        for descriptor, how in events:
             if descriptor == self.wake:
                 os.read(self.wake, 512)
+            elif self.forks is not None and descriptor == self.forks.listener:
+                self._answer(self.forks, how)
+            elif descriptor == self.errand.fileno():
+                self._take_listener()
             elif descriptor == self.lifeline:
                 self._end(NO_LAUNCHER, urgent=True)
             else:
                 word = self._word()
                 self._end(STOPPED if word else NO_CONDUCTOR, urgent=word != ASK)
+
+    def _answer(self, forks: Forks, how: int) -> None:
+        """Say whether one more process or thread may start."""
+        if how & select.POLLIN:
+            forks.answer()
+        else:
+            # Nobody is left who could ask.
+            self.events.unregister(forks.listener)
+            os.close(forks.listener)
+            self.forks = None
+
+    def _take_listener(self) -> None:
+        """Take what the child hands back right before it becomes its program."""
+        self.events.unregister(self.errand.fileno())
+        try:
+            _data, passed = receive(self.errand, 1)
+        except OSError:
+            return
+        if passed:
+            self.forks = Forks(passed[0], self.tasks)
+            self.events.register(passed[0], select.POLLIN)
 
     def _word(self) -> bytes:
         try:
@@ -285,6 +323,7 @@ def _become(
     errand: _socket.socket,
     complaint: int,
     prctl: Callable[[int, int], object],
+    sandbox: Sandbox | None,
 ) -> NoReturn:
     """Wait for the errand and become its program; on failure write the step and the errno."""
     step = "folder"
@@ -308,9 +347,14 @@ def _become(
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         os.dup2(output[0], 1)
         os.dup2(output[1], 2)
-        os.closerange(3, complaint)
-        os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
+        low, high = sorted((errand.fileno(), complaint))
+        os.closerange(3, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
         os.chdir(request["folder"])
+        step = "sandbox"
+        if request["sandbox"]:
+            _confine(sandbox, request["sandbox"], errand)
         step = "limits"
         for limit, value, spare in request["limits"]:
             _limit(limit, value, spare)
@@ -322,6 +366,19 @@ def _become(
         os.write(complaint, b"%d 0" % STEPS.index(step))
     finally:
         os._exit(127)
+
+
+def _confine(
+    sandbox: Sandbox | None, wanted: dict[str, object], errand: _socket.socket
+) -> None:
+    """Give up what the program must not have; forks are asked for at the supervisor's."""
+    if sandbox is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    listener = sandbox.confine(wanted)
+    if listener >= 0:
+        rights = memoryview(bytearray(INT_BYTES)).cast("i")
+        rights[0] = listener
+        errand.sendmsg([b"!"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
 def _limit(limit: int, value: int, spare: int) -> None:

@@ -23,6 +23,13 @@ FREE_MIN: Final = 64 * 1024 * 1024
 #: SQLite before this may corrupt a WAL when two connections checkpoint at once.
 SQLITE_FIXED: Final = (3, 51, 3)
 
+#: Level -> what it means here.
+LEVELS: Final = {
+    "T1": "T1 (Landlock, seccomp, no capabilities)",
+    "T0": "T0 only: T1 needs Landlock of Linux 6.12 or later and seccomp, on x86_64 or aarch64",
+    "session": "sessions only: levels need Linux",
+}
+
 
 class Finding(NamedTuple):
     """One thing that was looked at."""
@@ -57,6 +64,7 @@ def command(ctx: click.Context, *, as_json: bool) -> int:
 def _machine() -> list[Finding]:
     version = sqlite3.sqlite_version_info
     old = version < SQLITE_FIXED
+    level = bootstrap.best_level()
     return [
         Finding("python", "ok", sys.version.split()[0]),
         Finding(
@@ -72,8 +80,8 @@ def _machine() -> list[Finding]:
         ),
         Finding(
             "isolation",
-            "ok" if sys.platform == "linux" else "note",
-            "T0" if sys.platform == "linux" else f"sessions only on {sys.platform}",
+            "ok" if level == "T1" else "note",
+            LEVELS[level],
         ),
     ]
 

@@ -18,6 +18,9 @@ from runwright.kernel.errors import Exit
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @click.option("--env", multiple=True, metavar="NAME", help="Grant a variable of this environment.")
 @click.option("--secret", multiple=True, metavar="NAME", help="Grant one and mask its value.")
+@click.option("--write", multiple=True, metavar="PATH", help="Grant a folder or file to write.")
+@click.option("--network", type=click.Choice(["any", "none"]), default="any", show_default=True)
+@click.option("--level", type=click.Choice(["T0", "T1"]), help="Isolation level; the best there is.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds.")
 @json_option
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -27,13 +30,17 @@ def command(
     words: tuple[str, ...],
     env: tuple[str, ...],
     secret: tuple[str, ...],
+    write: tuple[str, ...],
+    network: str,
+    level: str | None,
     timeout: float,
     *,
     as_json: bool,
 ) -> int:
     """Run `-- COMMAND …` isolated, recorded and sealed; exits with its status.
 
-    It gets no variable that is not granted. Its output is shown when it has ended.
+    It gets no variable that is not granted, and at level T1 writes only below its scratch folder
+    and what --write grants. Its output is shown when it has ended.
     """
     loaded = settings(ctx)
     spec = {"kind": "cycles", "name": "exec", "folder": str(Path.cwd()), "orchestrator": "exec"}
@@ -45,6 +52,9 @@ def command(
             "command": list(words),
             "env": [*env, *(name for name in secret if name not in env)],
             "secret": list(secret),
+            "write": [str(Path(path).absolute()) for path in write],
+            "network": network,
+            "level": level or "",
             "timeout_ms": int(timeout * 1000),
             "folder": str(Path.cwd()),
         },

@@ -171,7 +171,8 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     finally:
         store.close()
     runs = [
-        _planned_run(index, run) for index, run in enumerate(planned.runs if planned else (), 1)
+        _planned_run(loaded, index, run)
+        for index, run in enumerate(planned.runs if planned else (), 1)
     ]
     problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
     if options["as_json"]:
@@ -188,19 +189,21 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     return Exit.USAGE if problems else Exit.DONE
 
 
-def _planned_run(index: int, run: RunPlan) -> dict[str, Any]:
+def _planned_run(loaded: Loaded, index: int, run: RunPlan) -> dict[str, Any]:
     """Return a planned run as a row of the plan, with the reason why it could not run."""
     shown = {"order": index, "function": run.key, "agent": run.agent, "problem": run.refused}
     if not isinstance(run.work, Command):
         return {**shown, "path": run.work.name, "timeout_s": None}
     return {
         **shown,
-        "problem": run.refused or bootstrap.problem_of(run.work),
+        "problem": run.refused or bootstrap.problem_of(loaded, run.work),
         "path": run.work.script.path if run.work.script else " ".join(run.work.argv),
         "timeout_s": run.work.limits.timeout_s,
         "environment": list(run.work.env),
         "network": run.work.network,
-        "network_enforced": False,
+        "network_enforced": run.work.network != "any",
+        "write": list(run.work.write),
+        "level": bootstrap.level_of(run.work),
     }
 
 

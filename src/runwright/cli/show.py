@@ -150,8 +150,8 @@ def _print_round(found: dict[str, Any]) -> None:
     span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
     click.echo(f"ledger   {span}")
     networks = {str(run["work"].get("network", "any")) for run in found["runs"]}
-    if networks:
-        click.echo(f"network  {', '.join(sorted(networks))} (not enforced at this level)")
+    if networks - {"any"}:
+        click.echo(f"network  {', '.join(sorted(networks))}")
     if found["stopped"]:
         click.echo(f"stopped  by {found['stopped']}")
     click.echo("")

@@ -56,6 +56,9 @@ def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, 
         command=tuple(args["command"]),
         env=tuple(args.get("env", ())),
         secret=tuple(args.get("secret", ())),
+        network=args.get("network", "any"),
+        write=tuple(args.get("write", ())),
+        level=args.get("level", ""),
         timeout_s=args.get("timeout_ms", 0) / 1000 or None,
     )
     row = Registered(
@@ -75,6 +78,8 @@ def config_of(row: Registered) -> dict[str, Any]:
         "command": list(row.config.command),
         "env": list(row.config.env),
         "secret": list(row.config.secret),
+        "network": row.config.network,
+        "level": row.config.level,
         "timeout_ms": int(timeout_s * 1000) if timeout_s else 0,
     }
 
@@ -97,6 +102,8 @@ def _located(root: _Root, row: Registered) -> dict[str, Any]:
         else:
             path, digest = _program(root, row.config.command[0])
             facts["argv"] = [path, *row.config.command[1:], *row.config.args]
+        if row.config.write:
+            facts["write"] = [str(root.given.absolute() / path) for path in row.config.write]
         facts["folder"] = str(root.resolved)
         if digest:
             facts["folder"] = str(Path(path).parent)

@@ -46,6 +46,7 @@ def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
             env=config.env,
             secret=config.secret,
             network=config.network,
+            write=tuple(task.get("write", ())),
             config=task["task_config"],
             limits=msgspec.structs.replace(config.limits, timeout_s=timeout_s),
             level=config.level,
@@ -58,5 +59,7 @@ def _ad_hoc(config: Mapping[str, Any]) -> TaskConfig:
         command=tuple(config["command"]),
         env=tuple(config["env"]),
         secret=tuple(config["secret"]),
+        network=config.get("network", "any"),
+        level=config.get("level", ""),
         timeout_s=config["timeout_ms"] / 1000 or None,
     )

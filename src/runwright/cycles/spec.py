@@ -70,6 +70,8 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     env: tuple[str, ...] = ()
     secret: tuple[str, ...] = ()
     network: Literal["any", "none"] | tuple[str, ...] = "any"
+    #: Folders and files that it may write, relative to the root.
+    write: tuple[str, ...] = ()
     level: Literal["", "T0", "T1", "T2"] = ""
     limits: Limits = Limits()
 
@@ -105,7 +107,7 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
         return config, "Missing function_path in task_config"
     if config.function_path and config.command:
         return config, "function_path and command: give one of them"
-    strings = (config.function_path, *config.command, *config.args)
+    strings = (config.function_path, *config.command, *config.args, *config.write)
     if any("\0" in text for text in strings):
         return config, "a path or an argument holds a NUL byte"
     for name in (*config.env, *config.secret):

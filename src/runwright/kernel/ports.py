@@ -159,8 +159,6 @@ class Place(Protocol):
 
     #: How many runs may be under way at once.
     workers: int
-    #: The isolation level that it applies to commands; "" for calls.
-    level: str
 
     def start(self, work: Sequence[Work]) -> None:
         """Start attempts."""

@@ -164,7 +164,8 @@ class Limits(_Strict, frozen=True):
     file_mib: int = 1024
     #: Open file descriptors (RLIMIT_NOFILE).
     open_files: int = 1024
-    #: Processes of the user (RLIMIT_NPROC); it does not hold for root.
+    #: Processes and threads of its tree at T1, 1,024 unless given; below it those of the user
+    #: (RLIMIT_NPROC), which does not hold for root.
     processes: int = 0
     #: Bytes of each output stream that are kept, in KiB; the rest is hashed and counted.
     output_kib: int = 1024
@@ -196,6 +197,8 @@ class Command(_Strict, frozen=True, tag="command"):
     secret: tuple[str, ...] = ()
     #: "any", "none", or the host:port pairs that may be reached.
     network: Literal["any", "none"] | tuple[str, ...] = "any"
+    #: Absolute paths below which it may write, beside its scratch folder.
+    write: tuple[str, ...] = ()
     #: JSON text that the command finds in the file RUNWRIGHT_CONFIG.
     config: str = "{}"
     limits: Limits = Limits()

@@ -1,0 +1,366 @@
+"""Level T1: what a child gives up right before it becomes its program, on Linux.
+
+Landlock confines what it may write, hides the project's private folders and keeps its signals and
+its eyes inside its own tree; seccomp takes away system calls that reach outside; its capabilities
+go, and no_new_privs keeps them away. Forks are counted by the supervisor, which is asked about each
+(seccomp user notification), so that the limit holds for root too and counts this tree alone.
+
+Constants are those of linux/landlock.h, linux/seccomp.h and linux/filter.h; numbers of system calls
+those of the kernel's tables for x86_64 and of asm-generic, which aarch64 uses.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+import time
+
+from runwright.adapters.processes import tasks_below
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # typing alone takes as long to import as everything else here.
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Final
+
+#: Landlock of Linux 6.12: the first that confines signals and abstract sockets.
+LANDLOCK_ABI_MIN: Final = 6
+#: Grants of forks that may not be seen in /proc yet, seconds.
+SETTLE_S: Final = 0.1
+#: Between two counts of a tree that is at its limit, seconds.
+COUNT_S: Final = 0.02
+
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_CREATE_VERSION: Final = 1
+_PATH_BENEATH: Final = 1
+_WRITE_FILE, _READ_FILE, _TRUNCATE = 1 << 1, 1 << 2, 1 << 14
+#: Remove, make of every kind, refer.
+_FOLDER_RIGHTS: Final = sum(1 << bit for bit in (4, 5, 6, 7, 8, 9, 10, 11, 12, 13))
+_FILE_RIGHTS: Final = _WRITE_FILE | _READ_FILE | _TRUNCATE
+_HANDLED: Final = _FILE_RIGHTS | _FOLDER_RIGHTS
+#: TCP: bind, connect. Scopes: abstract Unix sockets, signals.
+_NET_TCP, _SCOPES = 0b11, 0b11
+#: What programs expect to open below /dev, where disks can be opened as well.
+_DEVICES: Final = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
+
+_NO_NEW_PRIVS, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR = 38, 47, 4
+_CAPABILITY_VERSION: Final = 0x20080522
+
+_SECCOMP_FILTER, _SECCOMP_SIZES = 1, 3
+_NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
+_NOTICE, _REPLY = struct.Struct("=QII64x"), struct.Struct("=QqiI")
+_NOTICE_BYTES: Final = 80
+_RECEIVE, _SEND = 0xC0502100, 0xC0182101
+_CONTINUE: Final = 1
+
+_ALLOW, _ASK, _DIE = 0x7FFF0000, 0x7FC00000, 0x80000000
+_REFUSE: Final = 0x00050000
+#: A namespace of one's own, in the flags of clone and unshare.
+_NAMESPACES, _TIME_NAMESPACE = 0x7E020000, 0x80
+_DATAGRAM, _SOCKET_TYPE = 2, 0xF
+_X32: Final = 0x40000000
+
+#: Machine -> the audit architecture, and the place of its numbers in a row of the tables.
+_MACHINES: Final = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+#: Refused whatever the arguments: who needs them configures a machine, or looks into others.
+_REFUSED: Final = {
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "setns": (308, 268),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "open_by_handle_at": (304, 265),
+    "userfaultfd": (323, 282),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "syslog": (103, 116),
+    "vhangup": (153, 58),
+    "fanotify_init": (300, 262),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+}
+#: Answered as on a kernel without them, so that programs use what can be looked into instead.
+_ABSENT: Final = {
+    "clone3": (435, 435),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+}
+#: With no network; a stream pair inside the tree is left.
+_NETWORK: Final = {"socket": (41, 198), "connect": (42, 203), "bind": (49, 200)}
+#: Refused on any process but oneself: the place of the argument that names it.
+_ON_OTHERS: Final = {
+    "sched_setaffinity": ((203, 122), 0),
+    "sched_setscheduler": ((144, 119), 0),
+    "sched_setparam": ((142, 118), 0),
+    "sched_setattr": ((314, 274), 0),
+    "setpriority": ((141, 140), 1),
+    "ioprio_set": ((251, 30), 1),
+}
+_PRLIMIT, _UNSHARE, _SOCKETPAIR = (302, 261), (272, 97), (53, 199)
+_CLONE, _FORKS = (56, 220), ((57, None), (58, None))
+
+
+class Sandbox:
+    """What this machine offers for T1, loaded once by the launcher."""
+
+    def __init__(self) -> None:
+        """Load what a child calls. Raises: OSError where T1 is not held."""
+        import ctypes  # lazy: who imports this module for its words does not pay for it
+
+        machine = os.uname().machine
+        if sys.platform != "linux" or machine not in _MACHINES or sys.maxsize < 1 << 32:
+            raise OSError(errno.ENOSYS, "no system call filter for this machine")
+        library = ctypes.CDLL(None, use_errno=True)
+        self._call = library.syscall
+        self._call.restype = ctypes.c_long
+        self._prctl = library.prctl
+        self._prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+        self._capset = library.capset
+        self._error = ctypes.get_errno
+        self._address = ctypes.addressof
+        self._buffer = ctypes.create_string_buffer
+        self._long = ctypes.c_long
+        self._architecture, self._column = _MACHINES[machine]
+        self._seccomp = (317, 277)[self._column]
+        self._check()
+        #: (offline, counted) -> the program; made before anybody waits for a child.
+        self._filters = {
+            (offline, counted): self._program(offline=offline, counted=counted)
+            for offline in (False, True)
+            for counted in (False, True)
+        }
+
+    def confine(self, wanted: dict[str, Any]) -> int:
+        """Give up everything but what is wanted; return where forks are asked for, or -1.
+
+        `hidden` are paths that cannot be read, `writable` those below which may be written,
+        `offline` is for no network, `tasks` the most processes and threads. Raises: OSError.
+        """
+        rules = self._ruleset(wanted["hidden"], wanted["writable"], wanted["offline"])
+        self._must(self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
+        self._must(self._prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR, 0, 0, 0))
+        # With no_new_privs not even root gets any back from a program that it executes.
+        self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))
+        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
+        os.close(rules)
+        counted = bool(wanted["tasks"])
+        program, count = self._filters[wanted["offline"], counted]
+        code = self._buffer(program, len(program))
+        described = struct.pack("=H6xQ", count, self._address(code))
+        flags = _NEW_LISTENER | _WAIT_KILLABLE if counted else 0
+        listener = self._must(self._sys(self._seccomp, _SECCOMP_FILTER, flags, described))
+        return listener if counted else -1
+
+    def _check(self) -> None:
+        """Raise OSError when this kernel lacks a part of it."""
+        version = self._must(self._sys(_LANDLOCK_CREATE, None, 0, _CREATE_VERSION))
+        if version < LANDLOCK_ABI_MIN:
+            raise OSError(errno.ENOSYS, f"Landlock {version}, not {LANDLOCK_ABI_MIN} or later")
+        sizes = self._buffer(6)
+        self._must(self._sys(self._seccomp, _SECCOMP_SIZES, 0, sizes))
+        if struct.unpack("=HHH", sizes.raw) != (_NOTICE_BYTES, _REPLY.size, 64):
+            raise OSError(errno.ENOSYS, "seccomp notifications of another size")
+
+    def _sys(self, number: int, *arguments: object) -> int:
+        words = [self._long(each) if isinstance(each, int) else each for each in arguments]
+        status: int = self._call(self._long(number), *words)
+        return status
+
+    def _must(self, status: int) -> int:
+        if status < 0:
+            number = self._error()
+            raise OSError(number, os.strerror(number))
+        return status
+
+    # ------------------------------------------------------------------------------- Landlock
+
+    def _ruleset(self, hidden: Iterable[str], writable: Iterable[str], offline: bool) -> int:  # noqa: FBT001
+        """Return a ruleset for the paths. Raises: OSError for a writable one that is missing."""
+        described = struct.pack("=QQQ", _HANDLED, _NET_TCP if offline else 0, _SCOPES)
+        rules = self._must(self._sys(_LANDLOCK_CREATE, described, len(described), 0))
+        for path in outside((*hidden, "/dev")):
+            self._allow(rules, path, _READ_FILE, must_exist=False)
+        for path in _DEVICES:
+            self._allow(rules, path, _FILE_RIGHTS, must_exist=False)
+        for path in writable:
+            rights = _HANDLED if os.path.isdir(path) else _FILE_RIGHTS  # noqa: PTH112 - hot
+            self._allow(rules, path, rights, must_exist=True)
+        return rules
+
+    def _allow(self, rules: int, path: str, rights: int, *, must_exist: bool) -> None:
+        try:
+            place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            if must_exist:
+                raise
+            return
+        try:
+            described = struct.pack("=Qi", rights, place)
+            self._must(self._sys(_LANDLOCK_ADD, rules, _PATH_BENEATH, described, 0))
+        finally:
+            os.close(place)
+
+    # -------------------------------------------------------------------------------- seccomp
+
+    def _program(self, *, offline: bool, counted: bool) -> tuple[bytes, int]:
+        """Return the filter as bytes, and of how many instructions."""
+        refuse, absent = _REFUSE | errno.EPERM, _REFUSE | errno.ENOSYS
+        code = [*_load(4), _jump(0x15, self._architecture, 1, 0), _return(_DIE), *_load(0)]
+        if self._column == 0:
+            code += [_jump(0x35, _X32, 0, 1), _return(_DIE)]
+        refused = {**_REFUSED, **(_NETWORK if offline else {})}
+        for table, answer in ((refused, refuse), (_ABSENT, absent)):
+            for numbers in table.values():
+                code += self._on(numbers, [_return(answer)])
+        for numbers, place in _ON_OTHERS.values():
+            code += self._on(numbers, [*_argument(place), _jump(0x15, 0, 1, 0), _return(refuse)])
+        # Reading another's limits is harmless; `resource` names itself by 0.
+        sets = [*_argument(2), _jump(0x15, 0, 0, 2), *_argument(2, high=True), _jump(0x15, 0, 3, 0)]
+        others = [*_argument(0), _jump(0x15, 0, 1, 0), _return(refuse)]
+        code += self._on(_PRLIMIT, [*sets, *others])
+        spaces = _jump(0x45, _NAMESPACES | _TIME_NAMESPACE, 0, 1)
+        code += self._on(_UNSHARE, [*_argument(0), spaces, _return(refuse)])
+        if offline:
+            # A datagram pair could be aimed at any path.
+            kind = [*_argument(1), (0x54, 0, 0, _SOCKET_TYPE), _jump(0x15, _DATAGRAM, 0, 1)]
+            code += self._on(_SOCKETPAIR, [*kind, _return(refuse)])
+        fork = _return(_ASK if counted else _ALLOW)
+        for numbers in _FORKS:
+            code += self._on(numbers, [fork])
+        spaces = _jump(0x45, _NAMESPACES, 0, 1)
+        code += self._on(_CLONE, [*_argument(0), spaces, _return(refuse), fork])
+        code.append(_return(_ALLOW))
+        return b"".join(struct.pack("=HBBI", *each) for each in code), len(code)
+
+    def _on(
+        self, numbers: tuple[int | None, ...], then: list[tuple[int, int, int, int]]
+    ) -> list[tuple[int, int, int, int]]:
+        """Return instructions that are skipped for every other call; the number is loaded again."""
+        number = numbers[self._column]
+        if number is None:
+            return []
+        after = [] if len(then) == 1 else _load(0)
+        return [_jump(0x15, number, 0, len(then) + len(after)), *then, *after]
+
+
+def outside(hidden: Iterable[str]) -> Iterator[str]:
+    """Yield paths that together hold everything but the hidden ones, each a link to nothing.
+
+    Links are left out: what they lead to stands elsewhere. Folders that cannot be listed are too.
+    """
+    kept = {path.rstrip("/") for path in hidden}
+    above = {path[:end] or "/" for path in kept for end, sign in enumerate(path) if sign == "/"}
+    for folder in above:
+        if any(folder == path or folder.startswith(f"{path}/") for path in kept):
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.path not in kept and entry.path not in above:
+                        if not entry.is_symlink():
+                            yield entry.path
+        except OSError:
+            continue
+
+
+class Forks:
+    """The supervisor's side: says of each fork in its tree whether there is room for it."""
+
+    def __init__(self, listener: int, most: int) -> None:
+        """Answer for a tree of one process."""
+        import fcntl  # lazy: only where forks are counted
+
+        self.listener = listener
+        self._most = most
+        self._ioctl: Callable[..., object] = fcntl.ioctl
+        #: Never fewer than there are.
+        self._bound = 1
+        #: When forks were granted that /proc may not show yet.
+        self._granted: list[float] = []
+        self._counted_s = 0.0
+
+    def answer(self) -> None:
+        """Answer one question; one whose asker is gone has none."""
+        notice = bytearray(_NOTICE_BYTES)
+        try:
+            self._ioctl(self.listener, _RECEIVE, notice, True)  # noqa: FBT003 - its signature
+            identity, _pid, _flags = _NOTICE.unpack(notice)
+            reply = (0, _CONTINUE) if self._has_room() else (-errno.EAGAIN, 0)
+            self._ioctl(self.listener, _SEND, _REPLY.pack(identity, 0, *reply))
+        except OSError:
+            return
+
+    def _has_room(self) -> bool:
+        now_s = time.monotonic()
+        if self._bound >= self._most and now_s - self._counted_s >= COUNT_S:
+            self._counted_s = now_s
+            self._granted = [at_s for at_s in self._granted if now_s - at_s < SETTLE_S]
+            self._bound = tasks_below(os.getpid()) + len(self._granted)
+        if self._bound >= self._most:
+            return False
+        self._bound += 1
+        self._granted.append(now_s)
+        return True
+
+
+# ----------------------------------------------------------------- instructions of the filter
+
+
+def _load(offset: int) -> list[tuple[int, int, int, int]]:
+    return [(0x20, 0, 0, offset)]
+
+
+def _argument(place: int, *, high: bool = False) -> list[tuple[int, int, int, int]]:
+    return _load(16 + 8 * place + 4 * high)
+
+
+def _jump(how: int, value: int, when: int, otherwise: int) -> tuple[int, int, int, int]:
+    return (how, when, otherwise, value)
+
+
+def _return(action: int) -> tuple[int, int, int, int]:
+    return (0x06, 0, 0, action)
