@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runwright.adapters.commands import instant
+from runwright.adapters.commands import best_level, instant
 from runwright.adapters.places import LocalPlaces
 from runwright.kernel.canonical import commitment, digest
 from runwright.kernel.errors import Refused
@@ -46,7 +46,6 @@ def test_a_call_gets_its_inputs_and_memory_and_answers(calling: Place) -> None:
     assert (outcome.key, outcome.status, outcome.attempts) == ("a", "done", 1)
     assert (outcome.value["size"], outcome.value["lane"]) == (5, "kept")
     assert 0 < outcome.started_ms <= outcome.finished_ms
-    assert calling.level == ""
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_a_command_that_ends_well_is_done(execute: Execute) -> None:
     executed = execute("sh", "-c", "echo out; echo err >&2")
     outcome = executed.outcome
     assert (outcome.status, outcome.reason, outcome.message) == ("done", "", "")
-    assert (outcome.used.exit, outcome.used.signal, outcome.level) == (0, None, "T0")
+    assert (outcome.used.exit, outcome.used.signal, outcome.level) == (0, None, best_level())
     assert (kept(executed, "stdout"), kept(executed, "stderr")) == (b"out\n", b"err\n")
     for content in executed.contents:
         assert len(content.salt) == 32
@@ -244,6 +243,7 @@ def test_a_timeout_keeps_what_was_written(execute: Execute, holders: Holders) ->
     executed = execute(
         *("sh", "-c", f"echo begun; {escape} sleep 600"),
         limits=Limits(timeout_s=0.3, grace_s=0.2),
+        write=(str(holders.path),),
     )
     outcome = executed.outcome
     assert (outcome.status, outcome.reason) == ("failed", "timeout")
@@ -260,7 +260,8 @@ def test_a_daemon_left_behind_is_killed_and_mentioned(
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     escape = f"setsid sh -c 'exec 3>{holders.path}; echo up >&3; exec sleep 600' & "
-    place.start([command("sh", "-c", f"{escape} read go <{gate}")])
+    granted = (str(holders.path),)
+    place.start([command("sh", "-c", f"{escape} read go <{gate}", write=granted)])
     assert holders.came()
     gate.write_text("go\n", encoding="utf-8")
     (executed,) = collect(place, 1)
@@ -276,7 +277,9 @@ def test_commands_execute_side_by_side(places: LocalPlaces, tmp_path: Path) -> N
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     limits = Limits(timeout_s=SOON_S)
-    write = command("sh", "-c", f"echo hello >{pipe}", key="write", limits=limits)
+    write = command(
+        "sh", "-c", f"echo hello >{pipe}", key="write", limits=limits, write=(str(pipe),)
+    )
     read = command("cat", str(pipe), key="read", limits=limits)
     ended = {each.outcome.key: each for each in finish(place, [write, read])}
     assert {each.outcome.status for each in ended.values()} == {"done"}
@@ -292,7 +295,8 @@ def test_a_stop_interrupts_what_is_under_way_and_what_waits(
     place = places.open(Round(key="cycle", place="command"))
     trap = "trap 'echo cleaned; exit 0' TERM"
     script = f"exec 3>{holders.path}; {trap}; echo up >&3; while :; do :; done"
-    place.start([command("sh", "-c", script, key="a"), command("true", key="b")])
+    granted = (str(holders.path),)
+    place.start([command("sh", "-c", script, key="a", write=granted), command("true", key="b")])
     assert holders.came()
     place.stop(kill=kill)
     ended = {each.outcome.key: each for each in collect(place, 2)}
@@ -305,7 +309,8 @@ def test_a_stop_interrupts_what_is_under_way_and_what_waits(
 def test_closing_leaves_nothing_under_way(places: LocalPlaces, holders: Holders) -> None:
     """A closed place has killed its commands."""
     place = places.open(Round(key="cycle", place="command"))
-    work = command("sh", "-c", f"exec 3>{holders.path}; echo up >&3; sleep 600")
+    script = f"exec 3>{holders.path}; echo up >&3; sleep 600"
+    work = command("sh", "-c", script, write=(str(holders.path),))
     place.start([work])
     assert holders.came()
     place.close()
@@ -411,6 +416,7 @@ def test_limits_hold(execute: Execute) -> None:
     told = execute(
         *("sh", "-c", "ulimit -n; ulimit -v; ulimit -c; grep processes /proc/self/limits"),
         limits=Limits(open_files=64, memory_mib=512, processes=999),
+        level="T0",
     )
     words = kept(told, "stdout").split()
     assert (*words[:3], words[-3]) == (b"64", b"524288", b"0", b"999")
@@ -438,9 +444,13 @@ def test_what_cannot_be_executed_is_not_started(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"level": "T1"}, "level T1 is demanded, and this machine holds T0"),
-        ({"network": "none"}, "network none cannot be held at T0"),
-        ({"network": ("db:5432", "x:1")}, "network db:5432, x:1 cannot be held at T0"),
+        ({"level": "T2"}, f"level T2 is demanded, and this machine holds {best_level()}"),
+        ({"network": "none", "level": "T0"}, "network none cannot be held at T0"),
+        (
+            {"network": ("db:5432", "x:1")},
+            f"network db:5432, x:1 cannot be held at {best_level()}",
+        ),
+        ({"write": ("/no/such/folder",)}, "write: /no/such/folder does not exist"),
         (
             {"env": ("TOKEN",), "secret": ("TOKEN",)},
             "granted variable TOKEN is not set, and it is secret",
@@ -462,7 +472,7 @@ def test_a_demand_that_cannot_be_held_is_refused(
 
 
 def test_a_demand_that_is_held_is_met(execute: Execute) -> None:
-    """T0 and any network are what this machine applies."""
+    """T0 and any network are what every Linux applies."""
     assert execute("true", level="T0", network="any").outcome.status == "done"
 
 

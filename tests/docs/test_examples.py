@@ -36,6 +36,8 @@ CHANGING = (
     (re.compile(r"\+[0-9a-f]{8}\b"), "+KEY"),
     (re.compile(r"\b\d+\.\d+\b"), "NUMBER"),
     (re.compile(r"\b\d+ bytes"), "SIZE bytes"),
+    # A machine with an older kernel holds T0.
+    (re.compile(r"\bT[01]\b"), "LEVEL"),
     (re.compile(r"[ \t]+"), " "),
 )
 

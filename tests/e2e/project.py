@@ -283,10 +283,16 @@ class Project:
         return path
 
     def task(self, name: str, source: str = "", **config: Any) -> dict[str, Any]:
-        """Return a task whose function is a Python file with this text."""
+        """Return a task whose function is a Python file with this text.
+
+        Unless `write` says otherwise it may write below `effects` and to the gates made so far.
+        """
         if "function_path" not in config and "command" not in config:
             self.write(f"functions/{name}.py", source)
             config["function_path"] = f"functions/{name}.py"
+        (self.folder / "effects").mkdir(parents=True, exist_ok=True)
+        gates = [str(path) for gate in self._gates for path in (gate.up, gate.go)]
+        config.setdefault("write", ["effects", *gates])
         top = {
             key: config.pop(key) for key in ("agent_id", "enabled", "task_type") if key in config
         }

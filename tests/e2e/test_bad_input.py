@@ -228,13 +228,15 @@ def test_a_script_that_changes_between_plan_and_start_does_not_run(project: Proj
     source = f"""
 import pathlib
 here = pathlib.Path(__file__).parent
-(here / "b.py").write_text("open('ran', 'w')")
+(here / "b.py").write_text("print('other')")
 (here / "c.py").unlink()
 (here / "c.py").symlink_to({str(script)!r})
 (here / "d.py").unlink()
 """
     names = ("a", "b", "c", "d", "e")
-    project.apply(*(project.task(name, source if name == "a" else HELLO) for name in names))
+    # At T1 it could not: what is granted to write is not where scripts stand.
+    first = project.task("a", source, level="T0")
+    project.apply(first, *(project.task(name, HELLO) for name in names[1:]))
     project.done("run", "demo", status=5)
     runs = {run["key"]: run for run in project.done("show", "demo", "--json").json["runs"]}
     assert [runs[name]["status"] for name in names] == [
@@ -385,7 +387,9 @@ with open({str(stuff)!r}, "wb") as file:
             "RUNWRIGHT_STORE_PATH": str(small / "kept" / "store.db"),
             "RUNWRIGHT_SIGNER_KEYS": str(small / "kept" / "keys"),
         }
-        project.spec(project.task("a", HELLO), project.task("b", fill), project.task("c", HELLO))
+        stuff.touch()
+        second = project.task("b", fill, write=[str(stuff)])
+        project.spec(project.task("a", HELLO), second, project.task("c", HELLO))
         project.done("apply", "demo.yaml", env=env)
         done = project.run("run", "demo", env=env)
         assert done.status == 4, done

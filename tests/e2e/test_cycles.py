@@ -13,22 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from runwright.adapters.commands import best_level
 from tests.e2e.project import Project, processes, until
 
 HELLO = "print('hello')\n"
+#: The isolation level that this machine holds.
+BEST = best_level()
 FAIL = "import sys\nprint('half')\nsys.exit('it went wrong')\n"
 #: Writes its own name into a file of the project, one line each time it runs.
 TRACE = """
 import json, os, pathlib
 config = json.load(open(os.environ["RUNWRIGHT_CONFIG"]))
-with open(pathlib.Path(__file__).parent.parent / "trace", "a") as file:
+with open(pathlib.Path(__file__).parent.parent / "effects" / "trace", "a") as file:
     file.write(config["word"] + "\\n")
 """
 
 
 def trace(project: Project) -> list[str]:
     """Return what the functions wrote, in order."""
-    path = project.folder / "trace"
+    path = project.folder / "effects" / "trace"
     return path.read_text().split() if path.exists() else []
 
 
@@ -99,7 +102,7 @@ found["config"] = json.load(open(found["RUNWRIGHT_CONFIG"]))
 found["cwd"] = os.getcwd()
 json.dump(found, open(os.environ["RUNWRIGHT_RESULT"], "w"))
 """
-    project.apply(project.task("a", source, window=48))
+    project.apply(project.task("a", source, window=48, write=["effects"]))
     project.done("run", "demo", "--at", "2024-02-29T06:00:00Z")
     shown = project.done("show", "demo", "--json").json
     (run,) = shown["runs"]
@@ -107,7 +110,11 @@ json.dump(found, open(os.environ["RUNWRIGHT_RESULT"], "w"))
     assert found["RUNWRIGHT_RUN_ID"] == run["run"]
     assert found["RUNWRIGHT_ATTEMPT"] == "1"
     assert found["RUNWRIGHT_SCHEDULED_AT"] == "2024-02-29T06:00:00Z"
-    assert found["config"] == {"function_path": "functions/a.py", "window": 48}
+    assert found["config"] == {
+        "function_path": "functions/a.py",
+        "window": 48,
+        "write": ["effects"],
+    }
     assert found["cwd"] == str(project.folder / "functions")
     names = {name for name in found if name.isupper() and not name.startswith("RUNWRIGHT_")}
     assert names - {"LC_CTYPE"} == {"PATH", "LANG", "LC_ALL", "HOME", "TMPDIR"}
@@ -265,7 +272,7 @@ def test_a_function_is_held_to_its_resource_limits(project: Project) -> None:
         project.task("cpu", "while True: pass\n", limits={"cpu_s": 1}),
         project.task(
             "file",
-            "open('/dev/stdin')\nopen('big', 'wb').write(bytes(4 << 20))\n",
+            "import os\nopen(os.environ['TMPDIR'] + '/big', 'wb').write(bytes(4 << 20))\n",
             limits={"file_mib": 1},
         ),
     )
@@ -297,9 +304,19 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {marker!
 @pytest.mark.parametrize(
     ("demand", "said"),
     [
-        ({"network": "none"}, "network none cannot be held at T0"),
-        ({"network": ["localhost:5432"]}, "network localhost:5432 cannot be held at T0"),
-        ({"level": "T2"}, "level T2 is demanded, and this machine holds T0"),
+        ({"network": "none", "level": "T0"}, "network none cannot be held at T0"),
+        ({"network": ["localhost:5432"]}, f"network localhost:5432 cannot be held at {BEST}"),
+        ({"level": "T2"}, f"level T2 is demanded, and this machine holds {BEST}"),
+        ({"write": ["missing"]}, "write: {folder}/missing does not exist"),
+        (
+            {"write": ["."]},
+            "write: {folder}/. would give {folder}/.runwright/store.db away; "
+            "grant a folder beside it",
+        ),
+        (
+            {"write": [".runwright/keys/new"]},
+            "write: {folder}/.runwright/keys/new does not exist",
+        ),
     ],
 )
 def test_a_demand_that_cannot_be_held_is_refused(
@@ -307,6 +324,7 @@ def test_a_demand_that_cannot_be_held_is_refused(
 ) -> None:
     """Before the function starts, on the record, and in a dry run already."""
     project.apply(project.task("a", TRACE, word="ran", **demand))
+    said = said.format(folder=project.folder)
     dry = project.run("run", "demo", "--dry-run")
     assert dry.status == 2
     assert f"cannot run: a: {said}" in dry.stderr
@@ -385,7 +403,7 @@ def test_a_dry_run_names_every_reason_why_it_could_not_run(project: Project) -> 
         project.task("missing", function_path="functions/none.py"),
         project.task("program", command=["no-such-program"]),
         project.task("token", HELLO, env=["TOKEN"], secret=["TOKEN"]),
-        project.task("network", HELLO, network="none"),
+        project.task("network", HELLO, network="none", level="T0"),
     )
     done = project.run("run", "demo", "--dry-run")
     assert done.status == 2

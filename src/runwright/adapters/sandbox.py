@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 #: Landlock of Linux 6.12: the first that confines signals and abstract sockets.
 LANDLOCK_ABI_MIN: Final = 6
-#: Grants of forks that may not be seen in /proc yet, seconds.
+#: How long a fork that was granted may not be seen in /proc yet, seconds.
 SETTLE_S: Final = 0.1
-#: Between two counts of a tree that is at its limit, seconds.
-COUNT_S: Final = 0.02
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _CREATE_VERSION: Final = 1
@@ -300,9 +298,8 @@ def outside(hidden: Iterable[str]) -> Iterator[str]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.path not in kept and entry.path not in above:
-                        if not entry.is_symlink():
-                            yield entry.path
+                    if entry.path not in kept | above and not entry.is_symlink():
+                        yield entry.path
         except OSError:
             continue
 
@@ -319,32 +316,44 @@ class Forks:
         self._ioctl: Callable[..., object] = fcntl.ioctl
         #: Never fewer than there are.
         self._bound = 1
-        #: When forks were granted that /proc may not show yet.
-        self._granted: list[float] = []
-        self._counted_s = 0.0
+        #: Who was granted a fork that /proc may not show yet, and when; one at a time for each.
+        self._granted: dict[int, float] = {}
+        #: Until when a tree that was found full is taken to be full, by the monotonic clock.
+        self._full_until_s = 0.0
 
     def answer(self) -> None:
         """Answer one question; one whose asker is gone has none."""
         notice = bytearray(_NOTICE_BYTES)
         try:
             self._ioctl(self.listener, _RECEIVE, notice, True)  # noqa: FBT003 - its signature
-            identity, _pid, _flags = _NOTICE.unpack(notice)
-            reply = (0, _CONTINUE) if self._has_room() else (-errno.EAGAIN, 0)
+            identity, asker, _flags = _NOTICE.unpack(notice)
+            reply = (0, _CONTINUE) if self._has_room(asker) else (-errno.EAGAIN, 0)
             self._ioctl(self.listener, _SEND, _REPLY.pack(identity, 0, *reply))
         except OSError:
             return
 
-    def _has_room(self) -> bool:
+    def _has_room(self, asker: int) -> bool:
         now_s = time.monotonic()
-        if self._bound >= self._most and now_s - self._counted_s >= COUNT_S:
-            self._counted_s = now_s
-            self._granted = [at_s for at_s in self._granted if now_s - at_s < SETTLE_S]
-            self._bound = tasks_below(os.getpid()) + len(self._granted)
+        # Who asks again has the fork that it asked for before.
+        self._granted.pop(asker, None)
+        if self._bound >= self._most:
+            if now_s < self._full_until_s:
+                return False
+            self._count(now_s)
         if self._bound >= self._most:
             return False
         self._bound += 1
-        self._granted.append(now_s)
+        self._granted[asker] = now_s
         return True
+
+    def _count(self, now_s: float) -> None:
+        self._granted = {
+            each: at_s for each, at_s in self._granted.items() if now_s - at_s < SETTLE_S
+        }
+        self._bound = tasks_below(os.getpid()) + len(self._granted)
+        # As long as it took to count: a tree that asks without end gets half of a processor.
+        ended_s = time.monotonic()
+        self._full_until_s = ended_s + (ended_s - now_s)
 
 
 # ----------------------------------------------------------------- instructions of the filter
