@@ -3,7 +3,7 @@ PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-CAMPAIGN := tests/tamper tests/crash tests/disk tests/escape tests/secrets
+CAMPAIGN := $(addprefix tests/,tamper foreign crash disk escape secrets)
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -29,9 +29,16 @@ test: tools $(VENV)/dev.stamp ## Run every test
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
 tools: # What tests run beside Python, from Debian's packages where it is missing.
-	@missing=""; for tool in openssl strace; do \
-	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq $$missing; }
+	@missing="" failed="" apt="apt-get -y -qq -o Acquire::http::Timeout=30"; \
+	for tool in openssl:openssl strace:strace go:golang-go; do \
+	  command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
+	[ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || \
+	  missing="$$missing golang-golang-x-mod-dev"; \
+	[ -z "$$missing" ] || $$apt update || true; \
+	for package in $$missing; do \
+	  DEBIAN_FRONTEND=noninteractive $$apt install --no-install-recommends $$package || \
+	  failed="$$failed $$package"; done; \
+	[ -z "$$failed" ] || echo "warning: not installed, what needs it is skipped:$$failed" >&2
 
 campaign: tools $(VENV)/dev.stamp ## Try every point of the crash, tamper, disk, escape and secret tests
 	@$(BIN)/python -m pytest -q -n $(JOBS) --campaign $(CAMPAIGN)

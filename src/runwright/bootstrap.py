@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from runwright import __version__
 from runwright.adapters.clock import SystemClock
 from runwright.adapters.sqlite import SqliteStore
 from runwright.config import Loaded
-from runwright.kernel.errors import StoreCorrupt, Usage
+from runwright.kernel.errors import StoreCorrupt, StoreUnwritable, Usage, VerificationFailed
 from runwright.kernel.ports import Messages
 from runwright.kernel.record.entries import LedgerOpened, decode
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: The workloads of this product, by kind.
 KINDS: Final = ("cycles",)
 CLOCK: Final = SystemClock()
+#: Beside the keys while `init` makes a store for them.
+_UNFINISHED: Final = "unfinished"
 #: What stands beside a store under its name.
 STORE_FILES: Final = ("", "-wal", "-shm", "-journal", ".lease", ".bell", ".part")
 
@@ -233,7 +235,9 @@ def code_digest(kind: str) -> str:
 def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
     """Make a project's keys and its store, and open the ledger.
 
-    Raises: usage when there is one already.
+    Called again after it was cut off it begins anew, or makes the last step when only that is left.
+
+    Raises: usage when there is one already, store-unwritable.
     """
     # lazy: only init makes keys
     from runwright.adapters.signer import create_keys  # lazy: as above
@@ -244,15 +248,18 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
     if path.exists():
         message = f"There is a store at {path} already"
         raise Usage(message)
+    # Made beside its place and put there whole: a project has a store with an open ledger or none.
+    part = path.with_name(path.name + ".part")
+    if part.exists() and not (loaded.path(loaded.settings.signer.keys) / _UNFINISHED).exists():
+        return _put_in_place(loaded, part, name)
     ledger = CLOCK.entropy(8).hex()
     origin = f"runwright.local/{name}/{ledger}"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _begin_keys(loaded.path(loaded.settings.signer.keys))
     keys = create_keys(unfinished.parent, origin)
     tables = [table for workload in workloads().values() for table in workload.tables]
-    # Made beside its place and put there whole: a project has a store with an open ledger or none.
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
+    for left in path.parent.glob(part.name + "*"):
+        left.unlink()
     store = SqliteStore(part, tables=tables, create=True)
     try:
         from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: only init
@@ -270,15 +277,48 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
         writer.close()
     finally:
         store.close()
-    unfinished.unlink(missing_ok=True)
-    part.rename(path)
+    if part.with_name(part.name + "-wal").exists():
+        # Closing says nothing when it could not merge the log, and without it the store is empty.
+        message = f"{part} could not be written whole"
+        raise StoreUnwritable(message)
     part.with_name(part.name + ".lease").unlink()
-    return {
-        "origin": origin,
-        "store": str(path),
-        "keys": str(loaded.path(loaded.settings.signer.keys)),
-        "seal_key": keys.seal.text(),
-    }
+    unfinished.unlink(missing_ok=True)
+    return _put_in_place(loaded, part, name)
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a small file of a project, whole and synced. Raises: store-unwritable."""
+    from runwright.adapters.files import write_whole  # lazy: only init
+
+    try:
+        write_whole(path, text.encode())
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        raise StoreUnwritable(message) from error
+
+
+def _put_in_place(loaded: Loaded, part: Path, name: str) -> Mapping[str, Any]:
+    """Give a whole new store its name. Raises: usage when it is not what the keys belong to."""
+    from runwright.adapters.files import sync_folder  # lazy: only init
+
+    folder = loaded.path(loaded.settings.signer.keys)
+    store = SqliteStore(part, read_only=True)
+    try:
+        origin, seal_key = origin_of(store), opened(store).seal_key
+    finally:
+        store.close()
+    vkey = folder / "ledger.vkey"
+    if not vkey.exists() or vkey.read_text().strip() != seal_key:
+        message = f"{part} is there, and {folder} holds no key of it"
+        raise Usage(message, hint=f"Remove {part} when nothing needs it, and give `init` again.")
+    if not origin.startswith(f"runwright.local/{name}/"):
+        message = f"an `init` of {origin} was cut off just before its end"
+        raise Usage(message, hint=f"runwright init --name {origin.split('/')[1]}")
+    path = loaded.path(loaded.settings.store.path)
+    part.rename(path)
+    # Or a power cut after `init` has ended well leaves the store under the name that it had before.
+    sync_folder(path.parent)
+    return {"origin": origin, "store": str(path), "keys": str(folder), "seal_key": seal_key}
 
 
 def _begin_keys(folder: Path) -> Path:
@@ -286,7 +326,7 @@ def _begin_keys(folder: Path) -> Path:
 
     Return the file that says so until the store is about to be put in place.
     """
-    unfinished = folder / "unfinished"
+    unfinished = folder / _UNFINISHED
     if unfinished.exists():
         for key in (*folder.glob("ledger*"), *folder.glob("evidence*")):
             key.unlink()
@@ -392,10 +432,11 @@ def verify_store(
 
     store = open_store(loaded, read_only=True)
     try:
-        origin = origin_of(store)
+        origin = _claimed_origin(store)
         keys = parse(trusted or _own_keys(loaded), origin)
         evidence = Evidence(
-            entries=store.entries(),
+            # From the lowest key on: what was put in below the first entry is found too.
+            entries=store.entries(-(1 << 63)),
             seals=store.seals(),
             blob=store.blob,
             keys=keys.seal,
@@ -408,6 +449,38 @@ def verify_store(
         return report
     finally:
         store.close()
+
+
+def _claimed_origin(store: SqliteStore) -> str:
+    """Return the ledger that the first readable entry or seal names, to name keys in PEM by.
+
+    It is a claim and nothing more: entries and seals that say otherwise break a sentence.
+
+    Raises: store-corrupt when there is none.
+    """
+    from runwright.kernel.record.seal import is_name  # lazy: only verify verifies
+
+    for origin in _claims(store):
+        if is_name(origin):
+            return origin
+    message = f"{store.path} holds no entry and no seal that can be read"
+    raise StoreCorrupt(message)
+
+
+def _claims(store: SqliteStore) -> Iterator[str]:
+    # lazy: only verify verifies
+    import msgspec  # lazy: as above
+
+    from runwright.kernel.record.entries import Header  # lazy: as above
+    from runwright.kernel.record.seal import parse_checkpoint, parse_note  # lazy: as above
+
+    # What cannot be read is for a sentence to name; a ValueError is what msgspec's errors are.
+    for stored in store.entries():
+        with suppress(ValueError):
+            yield msgspec.json.decode(stored.raw, type=Header).origin
+    for row in store.seals():
+        with suppress(VerificationFailed):
+            yield parse_checkpoint(parse_note(row.note).text).origin
 
 
 def verify_bundle(

@@ -58,7 +58,7 @@ store = sqlite3.connect({str(project.store)!r})
 for (raw,) in store.execute("SELECT raw FROM entry ORDER BY seq"):
     print(raw[raw.rfind(b'"type"'):].decode())
 """
-    project.apply(project.task("a", source))
+    project.apply(project.task("a", source, level="T0"))
     project.done("run", "demo")
     seen = project.done("show", "demo", "--output", "stdout").stdout
     types = re.findall(r'"type":"([a-z.]+)"', seen)
@@ -310,8 +310,10 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {marker!
         ({"write": ["missing"]}, "write: {folder}/missing does not exist"),
         (
             {"write": ["."]},
-            "write: {folder}/. would give {folder}/.runwright/store.db away; "
-            "grant a folder beside it",
+            (
+                "write: {folder} would give {folder}/.runwright/store.db away; "
+                "grant a folder beside it"
+            ),
         ),
         (
             {"write": [".runwright/keys/new"]},
@@ -502,6 +504,7 @@ def test_rows_that_operators_change_by_sql_show_in_the_next_plan(project: Projec
     )
     for name, kind in (("c", "VISION_FUNCTION"), ("d", "OTHER_FUNCTION")):
         config = {"function_path": "functions/a.py", "priority": 1, "word": name}
+        config["write"] = ["effects"]
         project.sql(
             "INSERT INTO task_registry (task_name, task_type, agent_id, task_config)"
             " VALUES (?, ?, 'STIG', ?)",

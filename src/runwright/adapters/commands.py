@@ -99,6 +99,7 @@ class Commands:
     def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
         """Execute one attempt to its end; `started` gets the child, to stop it."""
         began_ms = self._clock.now_ms()
+        masker = Masker({})
         try:
             command = _command_of(work)
             masker = _masker(command, self._environment)
@@ -118,6 +119,8 @@ class Commands:
             executed = Executed(outcome=outcome)
         outcome = msgspec.structs.replace(
             executed.outcome,
+            # It may quote a variable: the PATH where a program is not.
+            message=_masked_text(executed.outcome.message, masker),
             attempts=work.attempt,
             started_ms=began_ms,
             finished_ms=max(began_ms, self._clock.now_ms()),
@@ -528,4 +531,6 @@ def _masked(value: Any, masker: Masker) -> Any:
 
 def _masked_text(text: str, masker: Masker) -> str:
     data = text.encode(errors="surrogatepass")
-    return masker.mask(data).decode(errors="surrogatepass")
+    masked = masker.mask(data)
+    # A value that is no text may begin or end inside of a character.
+    return text if masked == data else masked.decode(errors="replace")

@@ -48,11 +48,20 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         os.close(file)
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which names a folder holds."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(file)
     finally:
-        os.close(folder)
+        os.close(file)
 
 
 #: The most files and bytes of a bundle that are read.
@@ -88,7 +97,10 @@ def read_folder(folder: Path) -> Mapping[str, bytes]:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a new folder of files, whole or not at all. Raises: usage when it is there already."""
+    """Write a new folder of files, whole or not at all, synced.
+
+    Raises: usage when it is there already, deferred when the file system would not take it.
+    """
     if folder.exists():
         message = f"{folder} is there already"
         raise Usage(message, hint="--out names a folder that does not exist yet.")
@@ -96,8 +108,18 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    for name, data in files.items():
-        path = part / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    part.rename(folder)
+    try:
+        for name, data in files.items():
+            path = part / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        # Synced before it gets its name, or a power cut leaves that name on empty files.
+        for name in files:
+            _sync(part / name)
+        part.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        message = f"{folder} cannot be written: {error.strerror}"
+        hint = "Free space, or name another folder with --out, then export again."
+        raise Deferred(message, hint=hint) from error

@@ -135,8 +135,8 @@ class MemoryStore:
         """Return the hashes of full subtrees of a level (0: leaves)."""
         if level == 0:
             return [entry.leaf for entry in self._entries[start:stop]]
-        places = ((level, index) for index in range(start, stop))
-        return [self._tiles[place] for place in places if place in self._tiles]
+        places = (place for place in sorted(self._tiles) if place[0] == level)
+        return [self._tiles[place] for place in places if start <= place[1] < stop]
 
     def seals(self, *, latest: bool = False) -> list[SealRow]:
         """Return the seals by size, or the newest one only."""

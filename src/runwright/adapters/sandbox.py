@@ -104,9 +104,18 @@ _REFUSED: Final = {
     "move_pages": (279, 239),
     "kcmp": (312, 272),
     "pidfd_getfd": (438, 438),
+    # By its number everybody of the user may use what others made, so no call of theirs is left.
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
     "acct": (163, 89),
@@ -138,6 +147,8 @@ _ON_OTHERS: Final = {
     "setpriority": ((141, 140), 1),
     "ioprio_set": ((251, 30), 1),
 }
+#: Refused on every process of a user, which 0 names as well: the first argument that says so.
+_ON_USERS: Final = {"setpriority": 2, "ioprio_set": 3}
 _PRLIMIT, _UNSHARE, _SOCKETPAIR = (302, 261), (272, 97), (53, 199)
 _CLONE, _FORKS = (56, 220), ((57, None), (58, None))
 
@@ -254,8 +265,11 @@ class Sandbox:
         for table, answer in ((refused, refuse), (_ABSENT, absent)):
             for numbers in table.values():
                 code += self._on(numbers, [_return(answer)])
-        for numbers, place in _ON_OTHERS.values():
-            code += self._on(numbers, [*_argument(place), _jump(0x15, 0, 1, 0), _return(refuse)])
+        for name, (numbers, place) in _ON_OTHERS.items():
+            check = [*_argument(place), _jump(0x15, 0, 1, 0), _return(refuse)]
+            if name in _ON_USERS:
+                check += [*_argument(0), _jump(0x15, _ON_USERS[name], 0, 1), _return(refuse)]
+            code += self._on(numbers, check)
         # Reading another's limits is harmless; `resource` names itself by 0.
         sets = [*_argument(2), _jump(0x15, 0, 0, 2), *_argument(2, high=True), _jump(0x15, 0, 3, 0)]
         others = [*_argument(0), _jump(0x15, 0, 1, 0), _return(refuse)]

@@ -37,9 +37,13 @@ class Scratch:
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
 
     def write_config(self, text: str) -> None:
-        """Write what the command finds in RUNWRIGHT_CONFIG."""
-        with open(self.config, "x", encoding="utf-8") as file:  # noqa: PTH123 - as above
-            file.write(text)
+        """Write what the command finds in RUNWRIGHT_CONFIG. Raises: OSError, naming the file."""
+        try:
+            with open(self.config, "x", encoding="utf-8") as file:  # noqa: PTH123 - as above
+                file.write(text)
+        except OSError as error:
+            # A full disk is met by the write, whose error names no file.
+            raise OSError(error.errno, error.strerror, self.config) from error
 
     def read_result(self) -> bytes | None:
         """Return what the child left as its result, None when it left nothing.

@@ -457,10 +457,14 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     except FileExistsError as error:
         msg = f"{path} is there already; a key is never overwritten"
         raise Usage(msg) from error
-    with contextlib.closing(os.fdopen(file, "wb")) as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with contextlib.closing(os.fdopen(file, "wb")) as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        msg = f"the key {path} cannot be written: {error.strerror}"
+        raise StoreUnwritable(msg) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -285,10 +285,11 @@ class SqliteStore:
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
         """Yield the entries with start <= seq < stop, in order."""
-        end = self.size() if stop is None else stop
-        for low in range(start, end, _READ_CHUNK):
-            rows = self._one(_SQL["entries"], (low, min(low + _READ_CHUNK, end)))
+        low, last = start, (self.size() if stop is None else stop) - 1
+        # From row to row, not from seq to seq: a row put in far away would make that endless.
+        while low <= last and (rows := self._one(_SQL["entries"], (low, last, _READ_CHUNK))):
             yield from starmap(StoredEntry, rows)
+            low = rows[-1][0] + 1
 
     def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
         """Return the hashes of full subtrees of a level (0: leaves)."""
@@ -301,7 +302,8 @@ class SqliteStore:
     def seals(self, *, latest: bool = False) -> list[SealRow]:
         """Return the seals by size, or the newest one only."""
         rows = self._one(_SQL["latest-seal" if latest else "seals"])
-        return [SealRow(size, root, note) for size, root, note in rows]
+        # What is no text any more is for verification to refuse, not for the store.
+        return [SealRow(size, root, note.decode(errors="replace")) for size, root, note in rows]
 
     def blob(self, digest: str) -> Content | None:
         """Return kept bytes; None when erased or never kept."""

@@ -147,19 +147,20 @@ SELECT coalesce(max(seq) + 1, 0) FROM entry
 
 -- name: entries
 -- Whoever altered a row may have left text in it: what is hashed are bytes, whatever the type.
-SELECT seq, CAST(raw AS BLOB), CAST(leaf AS BLOB) FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq
+SELECT seq, CAST(raw AS BLOB), CAST(leaf AS BLOB) FROM entry WHERE seq >= ? AND seq <= ?
+ORDER BY seq LIMIT ?
 
 -- name: leaves
 SELECT CAST(leaf AS BLOB) FROM entry WHERE seq >= ? AND seq < ? ORDER BY seq
 
 -- name: tiles
-SELECT hash FROM tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx
+SELECT CAST(hash AS BLOB) FROM tile WHERE level = ? AND idx >= ? AND idx < ? ORDER BY idx
 
 -- name: seals
-SELECT size, root, note FROM seal ORDER BY size
+SELECT size, CAST(root AS BLOB), CAST(note AS BLOB) FROM seal ORDER BY size
 
 -- name: latest-seal
-SELECT size, root, note FROM seal ORDER BY size DESC LIMIT 1
+SELECT size, CAST(root AS BLOB), CAST(note AS BLOB) FROM seal ORDER BY size DESC LIMIT 1
 
 -- name: blob
-SELECT digest, data, salt FROM blob WHERE digest = ?
+SELECT digest, CAST(data AS BLOB), CAST(salt AS BLOB) FROM blob WHERE digest = ?

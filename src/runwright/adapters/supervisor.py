@@ -368,9 +368,7 @@ def _become(
         os._exit(127)
 
 
-def _confine(
-    sandbox: Sandbox | None, wanted: dict[str, object], errand: _socket.socket
-) -> None:
+def _confine(sandbox: Sandbox | None, wanted: dict[str, object], errand: _socket.socket) -> None:
     """Give up what the program must not have; forks are asked for at the supervisor's."""
     if sandbox is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

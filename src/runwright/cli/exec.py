@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -12,7 +14,7 @@ from runwright import bootstrap, views
 from runwright.cli import run
 from runwright.cli.output import json_option, messages, print_json, settings
 from runwright.kernel.drive.requests import RunBody
-from runwright.kernel.errors import Exit
+from runwright.kernel.errors import Exit, Usage
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -20,22 +22,13 @@ from runwright.kernel.errors import Exit
 @click.option("--secret", multiple=True, metavar="NAME", help="Grant one and mask its value.")
 @click.option("--write", multiple=True, metavar="PATH", help="Grant a folder or file to write.")
 @click.option("--network", type=click.Choice(["any", "none"]), default="any", show_default=True)
-@click.option("--level", type=click.Choice(["T0", "T1"]), help="Isolation level; the best there is.")
+@click.option("--level", type=click.Choice(["T0", "T1"]), help="The best there is unless given.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds.")
 @json_option
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def command(
-    ctx: click.Context,
-    words: tuple[str, ...],
-    env: tuple[str, ...],
-    secret: tuple[str, ...],
-    write: tuple[str, ...],
-    network: str,
-    level: str | None,
-    timeout: float,
-    *,
-    as_json: bool,
+    ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **granted: Any
 ) -> int:
     """Run `-- COMMAND …` isolated, recorded and sealed; exits with its status.
 
@@ -43,6 +36,13 @@ def command(
     and what --write grants. Its output is shown when it has ended.
     """
     loaded = settings(ctx)
+    env, secret = granted["env"], granted["secret"]
+    for name in secret:
+        value = os.environ.get(name)
+        if value and any(value in word for word in words):
+            # A shell put it there before this command saw it; recording it would publish it.
+            msg = f"the command holds the value of {name}, and a command is recorded as it is"
+            raise Usage(msg, hint="Let the command read the variable: sh -c 'tool \"$NAME\"'.")
     spec = {"kind": "cycles", "name": "exec", "folder": str(Path.cwd()), "orchestrator": "exec"}
     wish = RunBody(
         kind="cycles",
@@ -52,10 +52,10 @@ def command(
             "command": list(words),
             "env": [*env, *(name for name in secret if name not in env)],
             "secret": list(secret),
-            "write": [str(Path(path).absolute()) for path in write],
-            "network": network,
-            "level": level or "",
-            "timeout_ms": int(timeout * 1000),
+            "write": [str(Path(path).absolute()) for path in granted["write"]],
+            "network": granted["network"],
+            "level": granted["level"] or "",
+            "timeout_ms": int(granted["timeout"] * 1000),
             "folder": str(Path.cwd()),
         },
     )

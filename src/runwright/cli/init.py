@@ -22,6 +22,7 @@ path = ".runwright/store.db"
 [files]
 folder = "out"
 """
+_IGNORED = ".runwright/\nout/\n"
 
 
 @click.command("init")
@@ -41,13 +42,11 @@ def command(ctx: click.Context, folder: Path | None, name: str | None, *, as_jso
         raise Usage(message)
     target.mkdir(parents=True, exist_ok=True)
     ctx.obj["start"] = target
-    file = target / FILE
-    if not file.exists():
-        file.write_text(_TEMPLATE, encoding="utf-8")
+    # The store comes last: where there is one, nothing of a project is missing.
+    for file, text in ((target / FILE, _TEMPLATE), (target / ".gitignore", _IGNORED)):
+        if not file.exists():
+            bootstrap.keep(file, text)
     made = bootstrap.create(settings(ctx), wanted)
-    ignore = target / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text(".runwright/\nout/\n", encoding="utf-8")
     if as_json:
         print_json({**made, "folder": str(target)})
         return

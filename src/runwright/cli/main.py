@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import os
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from runwright import __version__
-from runwright.kernel.errors import Exit, RunwrightError
+from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+#: What a disk says that is full, failing or read-only.
+DISK_ERRORS: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 #: Objects made before the collector looks for garbage; its own default, 700, fits small scripts.
 GARBAGE_MIN: Final = 50_000
 
@@ -105,6 +108,11 @@ def main() -> None:
     except Exception as error:  # the last door: a defect ends with its name, not with a traceback
         if os.environ.get("RUNWRIGHT_TRACEBACK"):
             raise
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            what = error.filename or "a file, or the output of this command"
+            message = f"{what} cannot be read or written: {error.strerror}"
+            _fail(StoreUnwritable.code, message, StoreUnwritable.hint, as_json=as_json)
+            _leave(StoreUnwritable.status)
         hint = "This is a defect. RUNWRIGHT_TRACEBACK=1 shows where it happened."
         _fail("internal", f"{type(error).__name__}: {error}", hint, as_json=as_json)
         status = Exit.INTERNAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -79,4 +80,6 @@ class Narrator:
 
     def _line(self, text: str, level: str = "INFO") -> None:
         stamp = instant_text(self._clock.now_ms(), "%Y-%m-%d %H:%M:%S")
-        click.echo(f"{stamp} - {self._name} - {level} - {clean(text)}", err=True)
+        # A terminal that is gone ends no cycle.
+        with contextlib.suppress(OSError):
+            click.echo(f"{stamp} - {self._name} - {level} - {clean(text)}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TextIO
 
@@ -43,8 +44,10 @@ class Lines:
             words = " ".join(f"{name}={value}" for name, value in fields.items())
             mark = "" if level == "info" else f"{level}: "
             line = " ".join(part for part in (mark + (text or event), words) if part)
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        # What is under way does not end because nobody can be told: the record is what counts.
+        with contextlib.suppress(OSError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
 
 def silent(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:

@@ -38,6 +38,7 @@ from runwright.kernel.record.seal import (
     Checkpoint,
     Proof,
     VerifyKey,
+    is_name,
     make_key,
     parse_checkpoint,
     parse_key,
@@ -222,18 +223,9 @@ def _signed(statement: bytes, key: EllipticCurvePrivateKey) -> dict[str, bytes]:
 
     encoded = pae(PAYLOAD_TYPE, statement)
     signature = key.sign(encoded, ec.ECDSA(SHA256()))
-    envelope = {
-        "payload": base64.b64encode(statement).decode(),
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [
-            {
-                "keyid": bundle_key_id(key.public_key()),
-                "sig": base64.b64encode(signature).decode(),
-            }
-        ],
-    }
+    signed = _Signature(bundle_key_id(key.public_key()), signature)
     return {
-        "manifest.dsse.json": encode(envelope),
+        "manifest.dsse.json": encode(_envelope(statement, PAYLOAD_TYPE, [signed])),
         "manifest.pae": encoded,
         "manifest.sig": signature,
         "statement.json": statement,
@@ -315,6 +307,9 @@ def verify_bundle(files: Mapping[str, bytes], keys: Sequence[str], *, lint: bool
     try:
         found.check_shape()
         checkpoint = parse_checkpoint(parse_note(found.text("checkpoint")).text)
+        if not is_name(checkpoint.origin):
+            msg = f"the checkpoint names no ledger: {checkpoint.origin[:80]!r}"
+            raise VerificationFailed(msg)
         trusted = public_keys(keys, checkpoint.origin)
         statement = found.check_manifest(trusted.bundle)
         found.check_files(statement)
@@ -388,19 +383,18 @@ class _Bundle:
         """Check the signature of the manifest. Raises: verification-failed when it is none."""
         self._stated += ["manifest", "files", "stated"]
         envelope = self._canonical("manifest.dsse.json")
-        try:
-            payload = base64.b64decode(envelope["payload"], validate=True)
-            signatures = [base64.b64decode(one["sig"]) for one in envelope["signatures"]]
-            is_ours = envelope["payloadType"] == PAYLOAD_TYPE
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            msg = "manifest.dsse.json is not a DSSE envelope"
-            raise VerificationFailed(msg) from error
+        payload, signatures = _opened(envelope)
         signed = pae(PAYLOAD_TYPE, payload)
-        if not is_ours or not any(_signs(key, one, signed) for key in keys for one in signatures):
+        named = {bundle_key_id(key): key for key in keys}
+        # A signature counts under the key that it names; of an unknown one it says nothing.
+        is_signed = any(
+            one.key in named and _signs(named[one.key], one.data, signed) for one in signatures
+        )
+        if not is_signed or envelope["payloadType"] != PAYLOAD_TYPE:
             self.add("manifest", "no signature of the manifest is by a trusted key")
         parts = {
             "manifest.pae": signed,
-            "manifest.sig": signatures[0] if signatures else b"",
+            "manifest.sig": signatures[0].data if signatures else b"",
             "statement.json": payload,
         }
         for name, data in parts.items():
@@ -477,12 +471,51 @@ def _canonical(name: str, data: bytes) -> Any:
     return value
 
 
+class _Signature(NamedTuple):
+    """One signature of an envelope."""
+
+    #: The id of the key, which counts only when it is that of a trusted one.
+    key: str
+    data: bytes
+
+
+def _opened(envelope: Any) -> tuple[bytes, list[_Signature]]:
+    """Take a DSSE envelope apart; it has to be the only one that holds what is in it.
+
+    Raises: verification-failed.
+    """
+    try:
+        payload = base64.b64decode(envelope["payload"])
+        signatures = [
+            _Signature(one["keyid"], base64.b64decode(one["sig"])) for one in envelope["signatures"]
+        ]
+        only = _envelope(payload, envelope["payloadType"], signatures)
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        msg = "manifest.dsse.json is not a DSSE envelope"
+        raise VerificationFailed(msg) from error
+    if envelope != only or not all(isinstance(one.key, str) for one in signatures):
+        msg = "manifest.dsse.json holds more than an envelope, or base64 that is not the only one"
+        raise VerificationFailed(msg)
+    return payload, signatures
+
+
+def _envelope(payload: bytes, kind: str, signatures: Iterable[_Signature]) -> dict[str, Any]:
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": kind,
+        "signatures": [
+            {"keyid": one.key, "sig": base64.b64encode(one.data).decode()} for one in signatures
+        ],
+    }
+
+
 def _statement(payload: bytes) -> _Statement:
     value = _canonical("the statement", payload)
     try:
         is_ours = value["_type"] == STATEMENT_TYPE and value["predicateType"] == PREDICATE_TYPE
         subject = {one["name"]: one["digest"]["sha256"] for one in value["subject"]}
         is_ours = is_ours and len(subject) == len(value["subject"])
+        is_ours = is_ours and all(isinstance(name, str) for name in subject)
         predicate = dict(value["predicate"])
     except (KeyError, TypeError, ValueError) as error:
         msg = "the payload is not an in-toto statement about a bundle"
@@ -518,14 +551,14 @@ _VERIFY: Final = r"""# Checking this bundle without Runwright
 
 It holds {what} of the ledger `{origin}`, under a
 checkpoint over {size} entries. You need `sh`, `awk`, `sed`, `sha256sum` and `openssl` (3.0 or
-newer), and two public keys **that you got from somewhere else than this folder**:
-`evidence.pub.pem` and `ledger.pub.pem`. Every command is run in this folder and ends with status 0
-when it holds.
+newer), and two public keys **that you got from somewhere else than this folder**, laid beside it:
+`../evidence.pub.pem` and `../ledger.pub.pem`. Every command is run in this folder and ends with
+status 0 when it holds.
 
 ## 1. The manifest is signed, and the files are those of the manifest
 
 ```sh
-openssl dgst -sha256 -verify evidence.pub.pem -signature manifest.sig manifest.pae
+openssl dgst -sha256 -verify ../evidence.pub.pem -signature manifest.sig manifest.pae
 tail -c "$(wc -c < statement.json)" manifest.pae | cmp - statement.json
 grep -o '"sha256":"[0-9a-f]*"}},"name":"[^"]*"' statement.json |
   sed 's/"sha256":"\(.*\)"}},"name":"\(.*\)"/\1  \2/' | sha256sum --check --quiet --strict
@@ -534,10 +567,10 @@ grep -o '"sha256":"[0-9a-f]*"}},"name":"[^"]*"' statement.json |
 ## 2. The checkpoint is signed
 
 ```sh
-awk 'NF == 0 {{ exit }} {{ print }}' checkpoint > /tmp/checkpoint.text
-awk '$1 == "—" {{ print $3; exit }}' checkpoint | base64 -d | tail -c 64 > /tmp/checkpoint.sig
-openssl pkeyutl -verify -pubin -inkey ledger.pub.pem -rawin \
-  -in /tmp/checkpoint.text -sigfile /tmp/checkpoint.sig
+tmp="$(mktemp -d)"
+awk 'NF == 0 {{ exit }} {{ print }}' checkpoint > "$tmp/text"
+awk '$1 == "—" {{ print $3; exit }}' checkpoint | base64 -d | tail -c 64 > "$tmp/sig"
+openssl pkeyutl -verify -pubin -inkey ../ledger.pub.pem -rawin -in "$tmp/text" -sigfile "$tmp/sig"
 ```
 
 A checkpoint signed by two keys, during a rotation, has two such lines.
@@ -556,18 +589,17 @@ whose `seq` is one higher holds it as `prev`. For the first line:
 
 ```sh
 for blob in blobs/*; do
-  case "$blob" in *.salt) continue ;; esac
+  case "$blob" in *.salt | 'blobs/*') continue ;; esac
   salt=/dev/null; if [ -e "$blob.salt" ]; then salt="$blob.salt"; fi
-  printf '%s  -\n' "${{blob#blobs/}}" > /tmp/blob.sum
-  cat "$salt" "$blob" | sha256sum --check --quiet --strict /tmp/blob.sum || exit 1
-done
+  printf '%s %s\n' "${{blob#blobs/}}" "$(cat "$salt" "$blob" | sha256sum)"
+done | awk '$1 != $2 {{ print $1 ": FAILED"; bad = 1 }} END {{ exit bad }}'
 ```
 
 ## 5. All of it, with what the entries mean together
 
 ```sh
 pip install runwright
-runwright verify . --key ledger.pub.pem --key evidence.pub.pem
+runwright verify . --key ../ledger.pub.pem --key ../evidence.pub.pem
 ```
 """
 

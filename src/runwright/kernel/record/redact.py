@@ -1,17 +1,21 @@
 """Masks secrets in a stream of bytes, and keeps a bounded part of the stream with a commitment.
 
 A secret is masked as it is and as programs print it: base64 (at each of its three alignments, both
-alphabets), hex, URL-encoded and escaped as in JSON, also when it is cut by the border of a chunk.
-Nothing is kept or hashed before it was masked. What is longer than the limit is kept at its two
-ends, and the commitment to the whole masked stream says what was left out.
+alphabets, in lines), hex, one of them over another, and any mixture of URL and backslash escapes,
+also when it is cut by the border of a chunk. Nothing is kept or hashed before it was masked. What
+is longer than the limit is kept at its two ends, and the commitment to the whole masked stream says
+what was left out.
 """
 
 from __future__ import annotations
 
 import base64
+import bisect
+import functools
 import hashlib
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -29,8 +33,27 @@ SECRET_MAX: Final = 64 * 1024
 _PART_MIN: Final = 8
 #: Where programs break lines of base64 (MIME and coreutils, PEM).
 _WIDTHS: Final = (76, 64)
+#: How many escapes may lie over each other: JSON in JSON in JSON.
+_ESCAPES_MAX: Final = 3
+#: How much longer escapes make a value, and encodings of a value, at most.
+_GROWTH: Final = 12
+_GROWTH_ENCODED: Final = 2
+#: What is kept of what was passed on, so that escapes are read from their beginning.
+_CONTEXT: Final = 64
 #: What is taken in at once.
 _BLOCK: Final = 1 << 20
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]{2}")
+_BACKSLASH: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}"
+    rb"|U000[0-9a-fA-F]{5}|x[0-9a-fA-F]{2}|[nrtbf!-/:-@\[-`{-~])"
+)
+#: The end of a line of base64 that goes on.
+_BREAK: Final = re.compile(
+    rb"(?:\n(?<=[A-Za-z0-9+/_-]\n)|\r\n(?<=[A-Za-z0-9+/_-]\r\n))(?=[A-Za-z0-9+/_-])"
+)
+_SHORT: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 
 
 class Masker:
@@ -41,20 +64,28 @@ class Masker:
 
         Raises: refused for a value under SECRET_MIN or over SECRET_MAX bytes.
         """
-        forms: dict[bytes, bytes] = {}
+        found: dict[bytes, _Form] = {}
+        longest = 1
         for name, value in secrets.items():
             data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
             if not SECRET_MIN <= len(data) <= SECRET_MAX:
                 msg = f"the secret {name} has {len(data)} bytes; {SECRET_MIN} to {SECRET_MAX} work"
                 raise Refused(msg, hint="Use a longer value, or do not declare it secret.")
-            for form in _forms(data):
-                forms.setdefault(form, b"[secret:%s]" % name.encode())
-        self._forms = forms
-        # The longest first: a value that contains another one is masked as a whole.
-        ordered = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(map(re.escape, ordered))) if ordered else None
+            for text in _forms(data):
+                found.setdefault(text, _Form(text, b"[secret:%s]" % name.encode()))
+                longest = max(longest, _GROWTH_ENCODED * len(text))
+            longest = max(longest, _GROWTH * len(data))
+        # Every form is found by its first bytes; of those that share them the longest comes first.
+        self._forms: dict[bytes, list[_Form]] = {}
+        for form in sorted(found.values(), key=lambda form: len(form.text), reverse=True):
+            self._forms.setdefault(form.text[:SECRET_MIN], []).append(form)
+        places = [
+            b"[%b]" % b"".join(re.escape(bytes([byte])) for byte in sorted(set(place)))
+            for place in zip(*self._forms, strict=True)
+        ]
+        self._starts = re.compile(b"".join(places[:1]) + b"(?=%b)" % b"".join(places[1:]))
         #: How many bytes of a stream may be the start of a value that goes on.
-        self.held_max = len(ordered[0]) - 1 if ordered else 0
+        self.held_max = longest - 1
 
     def mask(self, data: bytes) -> bytes:
         """Return bytes that are all there is, masked."""
@@ -65,31 +96,38 @@ class Masker:
         """Return what masks one stream, chunk by chunk."""
         return Masking(self)
 
-    def replace(self, data: bytes, final: int) -> Replaced:
-        """Replace what starts before `final`; say how far it went."""
-        if self._pattern is None:
-            return Replaced(data, len(data), 0)
-        parts: list[bytes] = []
-        at = count = 0
-        for found in self._pattern.finditer(data):
-            if found.start() >= final:
-                break
-            parts += (data[at : found.start()], self._forms[found.group()])
-            at = found.end()
-            count += 1
-        stop = max(at, final)
-        parts.append(data[at:stop])
-        return Replaced(b"".join(parts), stop, count)
+    def spans(self, data: bytes) -> list[Span]:
+        """Return where values stand, by their start; of those that start together the longest."""
+        found: set[Span] = set()
+        for view in _views(data):
+            for form, start in self._find(view.data):
+                span = Span(start, start + len(form.text), form.label)
+                found.add(view.placed(span))
+        return sorted(found, key=lambda span: (span.start, -span.end))
+
+    def _find(self, data: bytes) -> Iterator[tuple[_Form, int]]:
+        forms = self._forms
+        for found in self._starts.finditer(data):
+            at = found.start()
+            for form in forms.get(data[at : at + SECRET_MIN], ()):
+                if data.startswith(form.text, at):
+                    yield form, at
+                    break
 
 
-class Replaced(NamedTuple):
-    """A stretch of a stream after masking."""
+class _Form(NamedTuple):
+    """One way in which a value shows, and what stands there instead."""
 
-    data: bytes
-    #: How many bytes of the stretch it stands for.
-    stop: int
-    #: How many values were masked in it.
-    masked: int
+    text: bytes
+    label: bytes
+
+
+class Span(NamedTuple):
+    """A place where a value stands."""
+
+    start: int
+    end: int
+    label: bytes
 
 
 class Masking:
@@ -100,8 +138,11 @@ class Masking:
         self._masker = masker
         self._held: list[bytes] = []
         self._size = 0
+        # What of the held bytes was passed on already, and up to where they are masked.
+        self._passed = 0
+        self._covered = 0
         # Waiting for several times what is held back keeps the work linear for tiny chunks.
-        self._enough = 4 * masker.held_max
+        self._enough = 4 * masker.held_max + _CONTEXT
         #: How many values were masked so far.
         self.count = 0
 
@@ -121,39 +162,91 @@ class Masking:
         data = b"".join(self._held)
         # What starts before this place cannot become a longer value by what follows.
         final = len(data) if is_last else len(data) - self._masker.held_max
-        replaced = self._masker.replace(data, final)
-        self.count += replaced.masked
-        self._held = [data[replaced.stop :]]
-        self._size = len(data) - replaced.stop
-        return replaced.data
+        masked: list[bytes] = []
+        covered = self._covered
+        for start, end, label in self._masker.spans(data):
+            if not self._passed <= start < final:
+                continue
+            # Values that overlap are masked together: neither shows what lies beyond the other.
+            if start >= covered:
+                masked += (data[covered:start], label)
+                self.count += 1
+            covered = max(covered, end)
+        masked.append(data[covered:final])
+        kept = max(final - _CONTEXT, 0)
+        self._held = [data[kept:]]
+        self._size = len(data) - kept
+        self._passed = final - kept
+        self._covered = max(covered, final) - kept
+        return b"".join(masked)
 
 
-def _forms(value: bytes) -> set[bytes]:
-    """Return how a value shows in output."""
-    text = value.decode("utf-8", "surrogateescape")
-    forms = {value, value.hex().encode(), value.hex().upper().encode()}
+# ----------------------------------------------------------------------------------------- forms
+
+
+def _forms(value: bytes) -> Iterator[bytes]:
+    """Yield how a value shows in output where no escapes are left; the value itself first."""
+    for whole in dict.fromkeys((value, value.strip())):
+        if len(whole) < SECRET_MIN:
+            continue
+        yield whole
+        written = _encoded(whole)
+        yield from written
+        # As URLs of forms write spaces, and as Python writes characters up to U+00FF.
+        yield whole.replace(b" ", b"+")
+        yield from _narrow(whole)
+        for text in {*written, *_escaped(whole)}:
+            yield from _encoded(text)
+    as_base64 = base64.b64encode(value)
+    parts = [line.strip() for line in value.splitlines()]
+    for width in _WIDTHS:
+        parts += [as_base64[at : at + width] for at in range(0, len(as_base64), width)]
+    yield from (part for part in parts if len(part) >= _PART_MIN)
+
+
+def _encoded(value: bytes) -> set[bytes]:
+    """Return a value in hex, and in base64 at each alignment less what its neighbours decide."""
+    forms = {value.hex().encode(), value.hex().upper().encode()}
+    for start in range(3):
+        text = base64.b64encode(bytes(start) + value)
+        # 8 bits of each byte before it spoil the first characters, padding or the next byte the
+        # last.
+        part = text[-(-start * 8 // 6) : (start + len(value)) * 8 // 6]
+        forms |= {part, part.translate(_URL_SAFE)}
+    return forms
+
+
+def _escaped(value: bytes) -> set[bytes]:
+    """Return a value as the usual encoders escape it, for what is encoded after that."""
+    forms = set()
     for quoted in (quote(value, safe=""), quote(value), quote_plus(value)):
         forms |= {quoted.encode(), re.sub("%..", lambda m: m.group().lower(), quoted).encode()}
-    for start in range(3):
-        forms |= _encoded(value, start)
-    as_base64 = base64.b64encode(value)
-    for width in _WIDTHS:
-        forms |= {as_base64[at : at + width] for at in range(0, len(as_base64), width)}
-    forms |= {line.strip() for line in value.splitlines()}
-    if not any("\ud800" <= sign <= "\udfff" for sign in text):
+    text = _text(value)
+    if text:
         as_json = msgspec.json.encode(text)[1:-1]
         forms |= {as_json, as_json.replace(b"/", b"\\/"), _ascii(text)}
-    return {form for form in forms if len(form) >= (SECRET_MIN if form == value else _PART_MIN)}
+    return forms
 
 
-def _encoded(value: bytes, start: int) -> set[bytes]:
-    """Return base64 of a value that starts at an alignment, less what its neighbours decide."""
-    text = base64.b64encode(bytes(start) + value)
-    # 8 bits of each byte before it spoil the first characters, padding or the next byte the last.
-    first = -(-start * 8 // 6)
-    last = (start + len(value)) * 8 // 6
-    part = text[first:last]
-    return {part, part.translate(bytes.maketrans(b"+/", b"-_"))}
+def _narrow(value: bytes) -> Iterator[bytes]:
+    """Yield a value with characters up to U+00FF as one byte: all, and those that do not print."""
+    text = _text(value)
+    if not text.isascii():
+        for is_all in (True, False):
+            yield b"".join(
+                sign.encode(
+                    "latin-1" if sign <= "\xff" and (is_all or not sign.isprintable()) else "utf-8"
+                )
+                for sign in text
+            )
+
+
+def _text(value: bytes) -> str:
+    """Return a value as text; nothing when it is none."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _ascii(text: str) -> bytes:
@@ -169,6 +262,111 @@ def _ascii(text: str) -> bytes:
         else:
             parts.append(msgspec.json.encode(sign).decode()[1:-1])
     return "".join(parts).encode()
+
+
+# ---------------------------------------------------------------------------------------- escapes
+
+
+class _Edit(NamedTuple):
+    """An escape that was undone: what stands for it here, and where it stood there."""
+
+    start: int
+    end: int
+    start_there: int
+    end_there: int
+
+
+_START: Final = operator.attrgetter("start")
+
+
+class _View:
+    """Bytes with some of their escapes undone, and where each of them stood before."""
+
+    def __init__(
+        self, data: bytes, parent: _View | None = None, edits: Sequence[_Edit] = ()
+    ) -> None:
+        self.data = data
+        self._parent = parent
+        self._edits = edits
+
+    def undone(self, pattern: re.Pattern[bytes]) -> _View | None:
+        """Return a view with each of these escapes undone; None when there are none."""
+        data = self.data
+        parts: list[bytes] = []
+        edits: list[_Edit] = []
+        at = size = 0
+        for found in pattern.finditer(data):
+            start, end = found.span()
+            sign = _sign(found.group())
+            size += start - at
+            edits.append(_Edit(size, size + len(sign), start, end))
+            parts += (data[at:start], sign)
+            size += len(sign)
+            at = end
+        if not edits:
+            return None
+        parts.append(data[at:])
+        return _View(b"".join(parts), self, edits)
+
+    def placed(self, span: Span) -> Span:
+        """Return where a span stands in the bytes that nothing was undone in."""
+        if self._parent is None:
+            return span
+        start, _ = self._origin(span.start)
+        _, end = self._origin(span.end - 1)
+        return self._parent.placed(Span(start, end, span.label))
+
+    def _origin(self, at: int) -> tuple[int, int]:
+        """Return from where to where the parent has what stands for one byte here."""
+        index = bisect.bisect_right(self._edits, at, key=_START) - 1
+        if index < 0:
+            return at, at + 1
+        edit = self._edits[index]
+        if at < edit.end:
+            return edit.start_there, edit.end_there
+        there = edit.end_there + at - edit.end
+        return there, there + 1
+
+
+def _views(data: bytes) -> Iterator[_View]:
+    """Yield the bytes as they are, and with escapes undone in every order."""
+    seen = {data}
+    layer = [_View(data)]
+    for depth in range(_ESCAPES_MAX + 1):
+        for view in layer:
+            yield view
+            joined = view.undone(_BREAK)
+            if joined is not None:
+                yield joined
+        if depth == _ESCAPES_MAX:
+            return
+        found = []
+        for view in layer:
+            for pattern in (_PERCENT, _BACKSLASH):
+                undone = view.undone(pattern)
+                if undone is not None and undone.data not in seen:
+                    seen.add(undone.data)
+                    found.append(undone)
+        layer = found
+
+
+@functools.lru_cache(4096)
+def _sign(escape: bytes) -> bytes:
+    """Return what one escape stands for; nothing for the end of a line."""
+    kind, digits = escape[:1], escape[2:]
+    if kind == b"%":
+        return bytes.fromhex(escape[1:].decode())
+    if kind != b"\\":
+        return b""
+    kind = escape[1:2]
+    if kind == b"x":
+        return bytes.fromhex(digits.decode())
+    if kind == b"U":
+        return chr(int(digits, 16)).encode(errors="surrogatepass")
+    if kind == b"u":
+        units = bytes.fromhex(digits.replace(b"\\u", b"").decode())
+        return units.decode("utf-16-be", "surrogatepass").encode(errors="surrogatepass")
+    return _SHORT.get(kind, kind)
 
 
 class Captured(NamedTuple):

@@ -284,7 +284,7 @@ def make_key(name: str, public: bytes) -> VerifyKey:
 
     Raises: usage when the name cannot stand in a note.
     """
-    if not _is_name(name):
+    if not is_name(name):
         msg = f"{name!r} cannot name a key: no spaces and no plus signs"
         raise Usage(msg)
     require(len(public) == 32, "an Ed25519 key has 32 bytes")  # noqa: PLR2004 - RFC 8032
@@ -298,7 +298,7 @@ def parse_key(text: str) -> VerifyKey:
     """
     parts = text.strip().split("+", 2)
     data = _bytes_of(parts[2]) if len(parts) == 3 else None  # noqa: PLR2004 - name, id, key
-    if data is None or len(data) != 33 or data[:1] != ED25519 or not _is_name(parts[0]):  # noqa: PLR2004
+    if data is None or len(data) != 33 or data[:1] != ED25519 or not is_name(parts[0]):  # noqa: PLR2004
         msg = "not a verifier key of the form name+id+base64 with an Ed25519 key"
         raise Usage(msg)
     key = VerifyKey(parts[0], key_id(parts[0], data[1:]), data[1:])
@@ -340,7 +340,7 @@ def parse_note(note: str) -> Note:
 def _signature(line: str) -> Signature:
     parts = line.split(" ")
     data = _bytes_of(parts[2]) if len(parts) == 3 else None  # noqa: PLR2004 - dash, name, base64
-    if data is None or parts[0] != _DASH or not _is_name(parts[1]) or len(data) < 5:  # noqa: PLR2004
+    if data is None or parts[0] != _DASH or not is_name(parts[1]) or len(data) < 5:  # noqa: PLR2004
         msg = f"not a signature line of a note: {line[:80]!r}"
         raise VerificationFailed(msg)
     return Signature(parts[1], data[:4], data[4:])
@@ -432,7 +432,8 @@ def parse_proof(text: str) -> Proof:
     return Proof(index, tuple(node for node in hashes if node is not None), note)
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Say whether a key or a ledger can have this name in a note."""
     return bool(name) and "+" not in name and not any(sign.isspace() for sign in name)
 
 

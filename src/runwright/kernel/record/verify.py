@@ -105,6 +105,8 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
 UNASKED_OF_A_PART: Final = frozenset(
     {"length", "root", "roots", "opened", "seq", "leaf", "retired"}
 )
+#: No ledger has as many entries, so no store has as many tiles.
+_TILES_MAX: Final = 1 << 62
 #: How many leaf hashes wait before they become part of the tree.
 _CHUNK: Final = 1 << 16
 
@@ -203,6 +205,10 @@ class _Findings:
         if known is None or (seq is not None and (known.seq is None or seq < known.seq)):
             self.found[word] = Finding(seq, detail)
 
+    def first(self, *words: str) -> int | None:
+        seqs = (self.found[word].seq for word in words if word in self.found)
+        return min((seq for seq in seqs if seq is not None), default=None)
+
     def checks(self, figures: Mapping[str, str]) -> tuple[Check, ...]:
         return tuple(
             Check(
@@ -288,6 +294,8 @@ class _Verification:
         # The hot loop: what is asked of every entry stands here, what went wrong elsewhere.
         sha256, readers = hashlib.sha256, _Readers(self._semantics, self._lint)
         is_part = self._evidence.proofs is not None
+        # A store keeps a leaf hash beside each entry; a bundle keeps none.
+        is_store = self._evidence.tiles is not None
         is_special = is_part or self._lint
         origin, seq, prev = self._origin, 0, NO_PREV
         sizes = [seal.checkpoint.size for seal in self._seals]
@@ -304,14 +312,19 @@ class _Verification:
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     entry, handle = self._misread(raw, stored.seq if is_part else seq), None
                 if entry is not None:
-                    if entry.seq != seq or entry.prev != prev or entry.origin != origin:
-                        seq = self._check_place(entry, seq, prev)
+                    if (
+                        entry.seq != seq
+                        or stored.seq != seq
+                        or entry.prev != prev
+                        or entry.origin != origin
+                    ):
+                        seq = self._check_place(entry, stored.seq, seq, prev)
                         origin = self._origin
                     if handle is not None:
                         handle(entry, seq)
                     if entry.blobs or entry.sup is not None:
                         self._semantics.observe(entry, seq)
-                if stored.leaf != leaf and stored.leaf:
+                if stored.leaf != leaf and (stored.leaf or is_store):
                     detail = f"the leaf hash kept for entry {seq} is not its own"
                     self._findings.add("leaf", seq, detail)
                 if is_special or len(raw) > ENTRY_MAX:
@@ -321,7 +334,7 @@ class _Verification:
             if len(tree.leaves) < room:
                 break
             room = tree.grow()
-        tree.grow()
+        tree.close()
         self._count, self._roots = tree.size, tree.roots
 
     def _misread(self, raw: bytes, seq: int) -> Any:
@@ -342,21 +355,25 @@ class _Verification:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
-    def _check_place(self, entry: Entry, seq: int, prev: str) -> int:
+    def _check_place(self, entry: Entry, kept: int, seq: int, prev: str) -> int:
         """State what is wrong with the place of an entry; return the seq to go on from."""
         if not self._origin:
             self._origin = entry.origin
         if entry.origin != self._origin:
             self._findings.add("origin", seq, f"entry {seq} names {entry.origin}")
-        is_next = entry.seq == seq
-        if not is_next and self._evidence.proofs is None:
-            self._findings.add("seq", seq, f"entry {seq} is numbered {entry.seq}")
-        elif entry.seq < seq:
+        is_next, is_part = entry.seq == seq, self._evidence.proofs is not None
+        # What it is kept under says where it is; what it says itself may be what was altered.
+        place = entry.seq if is_part else max(kept, seq)
+        if is_part and entry.seq < seq:
             self._findings.add("prev", entry.seq, f"entry {entry.seq} is there twice")
-        if entry.prev != prev and (is_next or self._evidence.proofs is None):
-            detail = f"entry {entry.seq} does not continue the one before it"
-            self._findings.add("prev", entry.seq, detail)
-        return entry.seq
+        elif not is_next and not is_part:
+            self._findings.add("seq", seq, f"entry {seq} is numbered {entry.seq}")
+        elif kept != entry.seq:
+            self._findings.add("seq", seq, f"entry {seq} is kept as entry {kept}")
+        if entry.prev != prev and (is_next or not is_part):
+            detail = f"entry {place} does not continue the one before it"
+            self._findings.add("prev", place, detail)
+        return place
 
     def _check_more(self, raw: bytes, leaf: bytes, seq: int) -> None:
         if len(raw) > ENTRY_MAX:
@@ -369,7 +386,7 @@ class _Verification:
     def _check_canonical(self, raw: bytes, seq: int) -> None:
         try:
             canonical = encode(msgspec.json.decode(raw))
-        except (msgspec.DecodeError, UnicodeDecodeError, NotCanonical) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, NotCanonical, RecursionError) as error:
             self._findings.add("canonical", seq, f"entry {seq}: {error}")
             return
         if canonical != raw:
@@ -512,6 +529,16 @@ class _Growth:
             self.roots[self._sizes.pop()] = self._head.root()
         return self.room()
 
+    def close(self) -> None:
+        """Take in the last leaves; there is no tile beyond the entries."""
+        self.grow()
+        level, count = 1, self.size >> TILE_BITS
+        while self._tiles is not None and (count or level == 1):
+            if self._tiles(level, count, _TILES_MAX):
+                detail = f"a tile of level {level} is kept for entries that there are not"
+                self._findings.add("tiles", self.size, detail)
+            level, count = level + 1, count >> TILE_BITS
+
     def room(self) -> int:
         """Return how many leaves may wait: up to the next sealed size, or a whole chunk."""
         chunk = _CHUNK - self._head.size % _CHUNK
@@ -529,7 +556,13 @@ class _Growth:
             for place, tile in enumerate(tiles):
                 if place >= len(kept) or kept[place] != tile.hash:
                     seq = tile.index << (level * TILE_BITS)
-                    self._findings.add("tiles", seq, f"the tile over entry {seq} and on is not")
+                    detail = f"the tile over entry {seq} and on is not"
+                    # An entry under it that was altered is the bad one, not the first of them.
+                    altered = self._findings.first("seq", "leaf", "prev")
+                    is_under = altered is not None and seq < altered < seq + (
+                        1 << (level * TILE_BITS)
+                    )
+                    self._findings.add("tiles", altered if is_under else seq, detail)
 
 
 class _Trust:
@@ -643,7 +676,8 @@ class _Blobs:
                 self._missing.setdefault(blob.digest, (seq, blob.name))
                 continue
             own = commitment(content.salt, content.data) if blob.salted else digest(content.data)
-            if own != blob.digest or len(content.data) != blob.size:
+            is_salted_too = bool(content.salt) and not blob.salted
+            if own != blob.digest or len(content.data) != blob.size or is_salted_too:
                 self._findings.add("matching", seq, f"{blob.name} of entry {seq} was altered")
 
     def erase(self, named: str, seq: int) -> None:
