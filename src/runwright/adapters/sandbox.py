@@ -16,6 +16,7 @@ import os
 import struct
 import sys
 import time
+from itertools import starmap
 
 from runwright.adapters.processes import tasks_below
 
@@ -49,6 +50,7 @@ _CAPABILITY_VERSION: Final = 0x20080522
 _SECCOMP_FILTER, _SECCOMP_SIZES = 1, 3
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
 _NOTICE, _REPLY = struct.Struct("=QII64x"), struct.Struct("=QqiI")
+_INSTRUCTION: Final = struct.Struct("=HBBI")
 _NOTICE_BYTES: Final = 80
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _CONTINUE: Final = 1
@@ -176,18 +178,14 @@ class Sandbox:
         self._architecture, self._column = _MACHINES[machine]
         self._seccomp = (317, 277)[self._column]
         self._check()
-        #: (offline, counted) -> the program; made before anybody waits for a child.
-        self._filters = {
-            (offline, counted): self._program(offline=offline, counted=counted)
-            for offline in (False, True)
-            for counted in (False, True)
-        }
+        #: offline -> the filter; the frequent one is made before anybody waits for a child.
+        self._filters = {False: self._filter(offline=False)}
 
     def confine(self, wanted: dict[str, Any]) -> int:
-        """Give up everything but what is wanted; return where forks are asked for, or -1.
+        """Give up everything but what is wanted; return the descriptor that forks are asked on.
 
         `hidden` are paths that cannot be read, `writable` those below which may be written,
-        `offline` is for no network, `tasks` the most processes and threads. Raises: OSError.
+        `offline` is for no network. Raises: OSError.
         """
         rules = self._ruleset(wanted["hidden"], wanted["writable"], wanted["offline"])
         self._must(self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -196,13 +194,12 @@ class Sandbox:
         self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))
         self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
         os.close(rules)
-        counted = bool(wanted["tasks"])
-        program, count = self._filters[wanted["offline"], counted]
+        offline = wanted["offline"]
+        program = self._filters.get(offline) or self._filter(offline=offline)
         code = self._buffer(program, len(program))
-        described = struct.pack("=H6xQ", count, self._address(code))
-        flags = _NEW_LISTENER | _WAIT_KILLABLE if counted else 0
-        listener = self._must(self._sys(self._seccomp, _SECCOMP_FILTER, flags, described))
-        return listener if counted else -1
+        described = struct.pack("=H6xQ", len(program) // _INSTRUCTION.size, self._address(code))
+        flags = _NEW_LISTENER | _WAIT_KILLABLE
+        return self._must(self._sys(self._seccomp, _SECCOMP_FILTER, flags, described))
 
     def _check(self) -> None:
         """Raise OSError when this kernel lacks a part of it."""
@@ -255,8 +252,8 @@ class Sandbox:
 
     # -------------------------------------------------------------------------------- seccomp
 
-    def _program(self, *, offline: bool, counted: bool) -> tuple[bytes, int]:
-        """Return the filter as bytes, and of how many instructions."""
+    def _filter(self, *, offline: bool) -> bytes:
+        """Return the instructions of the filter."""
         refuse, absent = _REFUSE | errno.EPERM, _REFUSE | errno.ENOSYS
         code = [*_load(4), _jump(0x15, self._architecture, 1, 0), _return(_DIE), *_load(0)]
         if self._column == 0:
@@ -280,13 +277,12 @@ class Sandbox:
             # A datagram pair could be aimed at any path.
             kind = [*_argument(1), (0x54, 0, 0, _SOCKET_TYPE), _jump(0x15, _DATAGRAM, 0, 1)]
             code += self._on(_SOCKETPAIR, [*kind, _return(refuse)])
-        fork = _return(_ASK if counted else _ALLOW)
         for numbers in _FORKS:
-            code += self._on(numbers, [fork])
+            code += self._on(numbers, [_return(_ASK)])
         spaces = _jump(0x45, _NAMESPACES, 0, 1)
-        code += self._on(_CLONE, [*_argument(0), spaces, _return(refuse), fork])
+        code += self._on(_CLONE, [*_argument(0), spaces, _return(refuse), _return(_ASK)])
         code.append(_return(_ALLOW))
-        return b"".join(struct.pack("=HBBI", *each) for each in code), len(code)
+        return b"".join(starmap(_INSTRUCTION.pack, code))
 
     def _on(
         self, numbers: tuple[int | None, ...], then: list[tuple[int, int, int, int]]
@@ -365,9 +361,10 @@ class Forks:
             each: at_s for each, at_s in self._granted.items() if now_s - at_s < SETTLE_S
         }
         self._bound = tasks_below(os.getpid()) + len(self._granted)
-        # As long as it took to count: a tree that asks without end gets half of a processor.
-        ended_s = time.monotonic()
-        self._full_until_s = ended_s + (ended_s - now_s)
+        if self._bound >= self._most:
+            # As long as it took to count: a tree that asks without end gets half of a processor.
+            ended_s = time.monotonic()
+            self._full_until_s = ended_s + (ended_s - now_s)
 
 
 # ----------------------------------------------------------------- instructions of the filter

@@ -372,11 +372,9 @@ def _confine(sandbox: Sandbox | None, wanted: dict[str, object], errand: _socket
     """Give up what the program must not have; forks are asked for at the supervisor's."""
     if sandbox is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    listener = sandbox.confine(wanted)
-    if listener >= 0:
-        rights = memoryview(bytearray(INT_BYTES)).cast("i")
-        rights[0] = listener
-        errand.sendmsg([b"!"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    rights = memoryview(bytearray(INT_BYTES)).cast("i")
+    rights[0] = sandbox.confine(wanted)
+    errand.sendmsg([b"!"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
 def _limit(limit: int, value: int, spare: int) -> None:
