@@ -27,9 +27,7 @@ from runwright.kernel.errors import Exit, Usage
 @json_option
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
-def command(
-    ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **granted: Any
-) -> int:
+def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **granted: Any) -> int:
     """Run `-- COMMAND …` isolated, recorded and sealed; exits with its status.
 
     It gets no variable that is not granted, and at level T1 writes only below its scratch folder

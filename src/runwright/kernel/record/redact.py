@@ -10,13 +10,10 @@ what was left out.
 from __future__ import annotations
 
 import base64
-import bisect
-import functools
 import hashlib
-import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
 import msgspec
@@ -24,6 +21,9 @@ import msgspec
 from runwright.kernel.canonical import commitment
 from runwright.kernel.errors import Refused
 from runwright.kernel.run import Blob, Content
+
+if TYPE_CHECKING:
+    from runwright.kernel.record.escapes import Span
 
 #: A shorter value would mask half of the output, and could be guessed from what is left.
 SECRET_MIN: Final = 6
@@ -33,8 +33,6 @@ SECRET_MAX: Final = 64 * 1024
 _PART_MIN: Final = 8
 #: Where programs break lines of base64 (MIME and coreutils, PEM).
 _WIDTHS: Final = (76, 64)
-#: How many escapes may lie over each other: JSON in JSON in JSON.
-_ESCAPES_MAX: Final = 3
 #: How much longer escapes make a value, and encodings of a value, at most.
 _GROWTH: Final = 12
 _GROWTH_ENCODED: Final = 2
@@ -44,16 +42,6 @@ _CONTEXT: Final = 64
 _BLOCK: Final = 1 << 20
 
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-_PERCENT: Final = re.compile(rb"%[0-9a-fA-F]{2}")
-_BACKSLASH: Final = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}"
-    rb"|U000[0-9a-fA-F]{5}|x[0-9a-fA-F]{2}|[nrtbf!-/:-@\[-`{-~])"
-)
-#: The end of a line of base64 that goes on.
-_BREAK: Final = re.compile(
-    rb"(?:\n(?<=[A-Za-z0-9+/_-]\n)|\r\n(?<=[A-Za-z0-9+/_-]\r\n))(?=[A-Za-z0-9+/_-])"
-)
-_SHORT: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 
 
 class Masker:
@@ -72,6 +60,9 @@ class Masker:
                 msg = f"the secret {name} has {len(data)} bytes; {SECRET_MIN} to {SECRET_MAX} work"
                 raise Refused(msg, hint="Use a longer value, or do not declare it secret.")
             for text in _forms(data):
+                if len(text) < SECRET_MIN:
+                    # A short value of which a character became one byte.
+                    continue
                 found.setdefault(text, _Form(text, b"[secret:%s]" % name.encode()))
                 longest = max(longest, _GROWTH_ENCODED * len(text))
             longest = max(longest, _GROWTH * len(data))
@@ -98,8 +89,11 @@ class Masker:
 
     def spans(self, data: bytes) -> list[Span]:
         """Return where values stand, by their start; of those that start together the longest."""
+        # lazy: 2 ms that only runs with secrets need
+        from runwright.kernel.record.escapes import Span, views  # lazy: as above
+
         found: set[Span] = set()
-        for view in _views(data):
+        for view in views(data):
             for form, start in self._find(view.data):
                 span = Span(start, start + len(form.text), form.label)
                 found.add(view.placed(span))
@@ -119,14 +113,6 @@ class _Form(NamedTuple):
     """One way in which a value shows, and what stands there instead."""
 
     text: bytes
-    label: bytes
-
-
-class Span(NamedTuple):
-    """A place where a value stands."""
-
-    start: int
-    end: int
     label: bytes
 
 
@@ -262,111 +248,6 @@ def _ascii(text: str) -> bytes:
         else:
             parts.append(msgspec.json.encode(sign).decode()[1:-1])
     return "".join(parts).encode()
-
-
-# ---------------------------------------------------------------------------------------- escapes
-
-
-class _Edit(NamedTuple):
-    """An escape that was undone: what stands for it here, and where it stood there."""
-
-    start: int
-    end: int
-    start_there: int
-    end_there: int
-
-
-_START: Final = operator.attrgetter("start")
-
-
-class _View:
-    """Bytes with some of their escapes undone, and where each of them stood before."""
-
-    def __init__(
-        self, data: bytes, parent: _View | None = None, edits: Sequence[_Edit] = ()
-    ) -> None:
-        self.data = data
-        self._parent = parent
-        self._edits = edits
-
-    def undone(self, pattern: re.Pattern[bytes]) -> _View | None:
-        """Return a view with each of these escapes undone; None when there are none."""
-        data = self.data
-        parts: list[bytes] = []
-        edits: list[_Edit] = []
-        at = size = 0
-        for found in pattern.finditer(data):
-            start, end = found.span()
-            sign = _sign(found.group())
-            size += start - at
-            edits.append(_Edit(size, size + len(sign), start, end))
-            parts += (data[at:start], sign)
-            size += len(sign)
-            at = end
-        if not edits:
-            return None
-        parts.append(data[at:])
-        return _View(b"".join(parts), self, edits)
-
-    def placed(self, span: Span) -> Span:
-        """Return where a span stands in the bytes that nothing was undone in."""
-        if self._parent is None:
-            return span
-        start, _ = self._origin(span.start)
-        _, end = self._origin(span.end - 1)
-        return self._parent.placed(Span(start, end, span.label))
-
-    def _origin(self, at: int) -> tuple[int, int]:
-        """Return from where to where the parent has what stands for one byte here."""
-        index = bisect.bisect_right(self._edits, at, key=_START) - 1
-        if index < 0:
-            return at, at + 1
-        edit = self._edits[index]
-        if at < edit.end:
-            return edit.start_there, edit.end_there
-        there = edit.end_there + at - edit.end
-        return there, there + 1
-
-
-def _views(data: bytes) -> Iterator[_View]:
-    """Yield the bytes as they are, and with escapes undone in every order."""
-    seen = {data}
-    layer = [_View(data)]
-    for depth in range(_ESCAPES_MAX + 1):
-        for view in layer:
-            yield view
-            joined = view.undone(_BREAK)
-            if joined is not None:
-                yield joined
-        if depth == _ESCAPES_MAX:
-            return
-        found = []
-        for view in layer:
-            for pattern in (_PERCENT, _BACKSLASH):
-                undone = view.undone(pattern)
-                if undone is not None and undone.data not in seen:
-                    seen.add(undone.data)
-                    found.append(undone)
-        layer = found
-
-
-@functools.lru_cache(4096)
-def _sign(escape: bytes) -> bytes:
-    """Return what one escape stands for; nothing for the end of a line."""
-    kind, digits = escape[:1], escape[2:]
-    if kind == b"%":
-        return bytes.fromhex(escape[1:].decode())
-    if kind != b"\\":
-        return b""
-    kind = escape[1:2]
-    if kind == b"x":
-        return bytes.fromhex(digits.decode())
-    if kind == b"U":
-        return chr(int(digits, 16)).encode(errors="surrogatepass")
-    if kind == b"u":
-        units = bytes.fromhex(digits.replace(b"\\u", b"").decode())
-        return units.decode("utf-16-be", "surrogatepass").encode(errors="surrogatepass")
-    return _SHORT.get(kind, kind)
 
 
 class Captured(NamedTuple):
