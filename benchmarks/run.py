@@ -77,27 +77,35 @@ def cold(setup: Setup) -> list[Row]:
 
 
 def warm(setup: Setup) -> list[Row]:
-    """Hold a cycle in a running process against the plain script's loop."""
+    """Hold a cycle in a running process, at T0 and T1, against the plain script's loop."""
     stage = setup.stage
-    project = stage.project("warm")
-    before = stage.size(project)
-    ours = Worker(stage.script("inside.py", "warm", str(project)), stage.environment)
-    floor = Worker(stage.floor("warm.db", "--warm"), stage.environment)
-    one, other = [], []
+    levels = ("T0", "T1")
+    projects = {level: stage.project(f"warm-{level}", level) for level in levels}
+    before = {level: stage.size(projects[level]) for level in levels}
+    workers = {
+        level: Worker(stage.script("inside.py", "warm", str(project)), stage.environment)
+        for level, project in projects.items()
+    }
+    workers["floor"] = Worker(stage.floor("warm.db", "--warm"), stage.environment)
+    times: dict[str, list[float]] = {name: [] for name in workers}
     for index in range(setup.pairs + 1):
         setup.quiet.wait()
-        mine = statistics.median(ours.repeat(WARM_CYCLES))
-        plain = statistics.median(floor.repeat(WARM_CYCLES))
-        if index:
-            one.append(mine)
-            other.append(plain)
-    commits = ours.ask("commits")
-    ours.close()
-    floor.close()
-    cycles = WARM_CYCLES * (setup.pairs + 1)
-    stage.verify(project, entries=before + ENTRIES_PER_CYCLE * cycles)
+        for name, worker in workers.items():
+            spent = statistics.median(worker.repeat(WARM_CYCLES))
+            if index:
+                times[name].append(spent)
+    commits = workers["T1"].ask("commits")
+    for worker in workers.values():
+        worker.close()
+    for level, project in projects.items():
+        cycles = WARM_CYCLES * (setup.pairs + 1)
+        stage.verify(project, entries=before[level] + ENTRIES_PER_CYCLE * cycles)
+    floor = times["floor"]
+    child = [(t1 - t0) / 3 for t0, t1 in zip(times["T0"], times["T1"], strict=True)]
     return [
-        Row("warm cycle", one, "ms", other, about="ratio", target=1.15),
+        Row("warm cycle, T0", times["T0"], "ms", floor, about="ratio", target=1.15),
+        Row("warm cycle, T1", times["T1"], "ms", floor, about="ratio", target=1.3),
+        Row("T1 over T0, a child", child, "ms", target=5),
         Row("warm cycle, commits", commits, "", target=6),
     ]
 

@@ -29,7 +29,7 @@ tasks:
 """
 TASK: Final = """  - task_name: {name}
     agent_id: BENCH
-    task_config: {{function_path: functions/{name}.py, priority: {priority}}}
+    task_config: {{function_path: functions/{name}.py, priority: {priority}{more}}}
 """
 
 
@@ -64,12 +64,13 @@ class Stage:
             "XDG_STATE_HOME": str(folder / "state"),
         }
 
-    def project(self, name: str) -> Path:
-        """Make a project whose cycle `three` runs the three functions."""
+    def project(self, name: str, level: str = "") -> Path:
+        """Make a project whose cycle `three` runs the three functions, at the best level or one."""
         project = self.folder / name
         shutil.copytree(HERE / "functions", project / "functions")
         tasks = (
-            TASK.format(name=script.stem, priority=index) for index, script in enumerate(FUNCTIONS)
+            TASK.format(name=script.stem, priority=index, more=f", level: {level}" if level else "")
+            for index, script in enumerate(FUNCTIONS)
         )
         (project / "three.yaml").write_text(SPEC + "".join(tasks))
         self.call(project, "init")

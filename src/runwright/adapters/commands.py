@@ -26,7 +26,7 @@ import msgspec
 
 from runwright.adapters import supervisor as words
 from runwright.adapters.children import Child, Launcher, LauncherLost, Report, Start
-from runwright.adapters.scratch import ResultUnreadable, Scratch
+from runwright.adapters.scratch import Reserve, ResultUnreadable, Scratch
 from runwright.kernel.canonical import commitment, encode, exact
 from runwright.kernel.errors import NotCanonical, Refused
 from runwright.kernel.ports import Clock, Work
@@ -87,14 +87,21 @@ class Commands:
         clock: Clock,
         environment: Mapping[str, str],
         scratch: Path,
-        private: Sequence[Path] = (),
+        private: Sequence[str] = (),
+        ahead: int = 0,
     ) -> None:
-        """Keep what every command is made from; `private` is hidden from a child at T1."""
+        """Keep what every command is made from.
+
+        `private` are resolved paths, hidden from a child at T1. So many runs come one by one that
+        a scratch folder can be made `ahead`.
+        """
         self._launcher = launcher
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
-        self._private = [*map(os.path.realpath, private), os.path.realpath(scratch)]
+        self._private = private
+        self._ahead = ahead
+        self._reserve = Reserve(scratch)
 
     def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
         """Execute one attempt to its end; `started` gets the child, to stop it."""
@@ -127,6 +134,10 @@ class Commands:
         )
         return msgspec.structs.replace(executed, outcome=outcome)
 
+    def close(self) -> None:
+        """Remove what was made ahead."""
+        self._reserve.clear()
+
     def _level(self, command: Command) -> str:
         """Return the level to apply: the best there is, unless less is demanded."""
         try:
@@ -143,13 +154,23 @@ class Commands:
         started: Callable[[Child], object],
     ) -> Executed:
         """Start the child in a scratch folder of its own and make an outcome of its end."""
+        self._ahead -= 1
+        if level != "T1":
+            self._reserve.clear()
         try:
-            scratch = Scratch(self._scratch, f"{work.run[:NAME_LENGTH]}-{work.attempt}")
+            name = f"{work.run[:NAME_LENGTH]}-{work.attempt}"
+            scratch = Scratch(self._scratch, name, self._reserve)
         except OSError as error:
             raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
         try:
             confined = self._confined(command, scratch) if level == "T1" else None
-            report, captures = self._follow(work, command, scratch, confined, masker, started)
+
+            def went(child: Child) -> None:
+                started(child)
+                if confined and self._ahead > 0:
+                    self._reserve.fill()
+
+            report, captures = self._follow(work, command, scratch, confined, masker, went)
             ending = _ending(report, command)
             value: Mapping[str, Any] = {}
             try:

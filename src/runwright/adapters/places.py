@@ -13,6 +13,7 @@ always be ended (see `launcher`).
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ class LocalPlaces:
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
-        self._private = private
+        self._private = [*map(os.path.realpath, private), os.path.realpath(scratch)]
         self._messages = messages
         self._launcher = launcher or Launcher()
         self._places: tuple[_Place | ProcessPlace, ...] = ()
@@ -81,6 +82,7 @@ class LocalPlaces:
                 environment=self._environment,
                 scratch=self._scratch,
                 private=self._private,
+                ahead=len(round.runs) if round.workers == 1 else 0,
             )
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
@@ -255,3 +257,4 @@ class CommandPlace(_Crew):
         super().close()
         for thread in self._threads:
             thread.join(JOIN_S)
+        self._commands.close()

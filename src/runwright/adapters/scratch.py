@@ -6,6 +6,7 @@ them inside each other. None of that may lead outside, block or stop the removal
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -24,11 +25,16 @@ class ResultUnreadable(Exception):
 class Scratch:
     """The folder of one attempt."""
 
-    def __init__(self, base: Path, name: str) -> None:
-        """Make the folder, in place of what an attempt of that name left behind."""
+    def __init__(self, base: Path, name: str, reserve: Reserve | None = None) -> None:
+        """Make the folder, in place of what an attempt of that name left behind.
+
+        One that is in reserve becomes it.
+        """
         self.path = os.path.join(base, name)  # noqa: PTH118 - strings are what the child gets
         self.config = f"{self.path}/config.json"
         self.result = f"{self.path}/result.json"
+        if reserve is not None and reserve.give(self.path):
+            return
         os.makedirs(base, MODE, exist_ok=True)  # noqa: PTH103 - as above
         try:
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
@@ -39,7 +45,7 @@ class Scratch:
     def write_config(self, text: str) -> None:
         """Write what the command finds in RUNWRIGHT_CONFIG. Raises: OSError, naming the file."""
         try:
-            with open(self.config, "x", encoding="utf-8") as file:  # noqa: PTH123 - as above
+            with open(_make(self.config), "w", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
             # A full disk is met by the write, whose error names no file.
@@ -73,6 +79,52 @@ class Scratch:
     def remove(self) -> bool:
         """Remove the folder; False when something in it could not be removed."""
         return remove(self.path)
+
+
+class Reserve:
+    """A folder for the next attempt, made while the one before it executes.
+
+    File systems are slow at making folders and files and quick at giving them another name. It must
+    not be there while something executes that could reach it, and plant something in it.
+    """
+
+    def __init__(self, base: Path) -> None:
+        """Hold nothing yet."""
+        self._path = f"{base}/reserve-{os.getpid()}"
+        self._is_there = False
+
+    def fill(self) -> None:
+        """Make the folder and its configuration, unless it is there."""
+        if self._is_there:
+            return
+        # What fails here fails again, by name, when the folder is needed.
+        with contextlib.suppress(OSError):
+            os.mkdir(self._path, MODE)  # noqa: PTH102 - strings, as above
+            self._is_there = True
+            os.close(_make(f"{self._path}/config.json"))
+
+    def give(self, path: str) -> bool:
+        """Let the folder have another name; False when there is none."""
+        if not self._is_there:
+            return False
+        self._is_there = False
+        try:
+            os.rename(self._path, path)  # noqa: PTH104 - strings, as above
+        except OSError:
+            remove(self._path)
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        if self._is_there:
+            self._is_there = False
+            remove(self._path)
+
+
+def _make(path: str) -> int:
+    """Open a file to write, new or still empty, never through a link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
 def sweep(base: Path) -> int:

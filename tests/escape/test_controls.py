@@ -1,0 +1,108 @@
+"""Sabotaged builds: where one part of the isolation is taken out, the same suite reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pytest
+
+from tests.escape.attacks import Level, attacks
+from tests.escape.performing import came_to, is_root, mismatches, perform, unable, unshown
+
+pytestmark = pytest.mark.slow
+
+
+class Build(NamedTuple):
+    """A build without one of its parts, and the attacks that get through it."""
+
+    level: Level
+    edits: Mapping[str, tuple[str, str]]
+    escapes: tuple[str, ...]
+
+
+PROCESSES, SUPERVISOR = "adapters/processes.py", "adapters/supervisor.py"
+SANDBOX, LAUNCHER = "adapters/sandbox.py", "adapters/launcher.py"
+
+BUILDS = {
+    "no subreaper": Build(
+        "T0",
+        {PROCESSES: ("CHILD_SUBREAPER: Final = 36", "CHILD_SUBREAPER: Final = 37")},
+        ("double_fork", "daemon", "fork_at_exit"),
+    ),
+    "descendants are not killed": Build(
+        "T0",
+        {SUPERVISOR: ("survivors = self._kill()", "survivors = 0")},
+        ("own_session", "hold_stdout", "hold_stderr", "respawn"),
+    ),
+    "the end of the conductor is not noticed": Build(
+        "T0",
+        {
+            SUPERVISOR: (
+                "self._end(STOPPED if word else NO_CONDUCTOR, urgent=word != ASK)",
+                "self.events.unregister(descriptor)",
+            )
+        },
+        ("outlive_conductor",),
+    ),
+    "the end of the launcher is not noticed": Build(
+        "T0",
+        {
+            SUPERVISOR: (
+                "self._end(NO_LAUNCHER, urgent=True)",
+                "self.events.unregister(descriptor)",
+            )
+        },
+        ("outlive_launcher",),
+    ),
+    "what a killed supervisor leaves is not killed": Build(
+        "T0",
+        {LAUNCHER: ("                self._kill_left()", "                pass")},
+        ("outlive_supervisor",),
+    ),
+    "no Landlock": Build(
+        "T1",
+        {SANDBOX: ("self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))", "pass")},
+        ("write_new", "write_by_link", "read_key", "read_store", "kill_bystander"),
+    ),
+    "no system call is refused": Build(
+        "T1",
+        {SANDBOX: ("_REFUSE: Final = 0x00050000", "_REFUSE: Final = 0x7FFF0000")},
+        ("offline_udp_send", "offline_path_connect", "leave_key", "io_uring", "catch_faults"),
+    ),
+    "forks are not counted": Build(
+        "T1",
+        {SANDBOX: ("0x7FC00000, 0x80000000", "0x7FFF0000, 0x80000000")},
+        ("thread_bomb_by_default", "fork_bomb"),
+    ),
+    "rights are kept": Build(
+        "T1",
+        {
+            SANDBOX: (
+                'self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))',
+                "pass",
+            )
+        },
+        ("keep_rights", "change_owner"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_build_without_a_part_is_caught(name: str) -> None:
+    """What that part holds back is seen to escape, by the witnesses of the suite."""
+    if reason := unable():
+        pytest.skip(reason)
+    if not is_root():
+        pytest.skip("needs root: the sabotaged parts hold for root")
+    build = BUILDS[name]
+    names = set(build.escapes) - set(unshown("root"))
+    answers = perform(build.level, "root", only=names, edits=build.edits)
+    assert {each for each, seen in answers.items() if came_to(seen) == "open"} == names
+    assert len(mismatches(answers, build.level, "root")) == len(names)
+
+
+def test_every_build_names_attacks_of_the_table() -> None:
+    """A control of something that is not tried would prove nothing."""
+    known = {attack.name for _topic, attack in attacks()}
+    assert {each for build in BUILDS.values() for each in build.escapes} <= known

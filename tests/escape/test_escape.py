@@ -1,0 +1,96 @@
+"""Hostile children at every level, as root and as another user: what the table says is what is.
+
+*contained* must fail by its witness, *open* must be seen to succeed, so that the table cannot rot.
+Nothing may be left running by anybody. Without `--campaign` the other user tries a part of what
+holds for all users alike.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.project import Project
+from tests.escape.attacks import LEVELS, USERS, Level, User, attacks, is_shown
+from tests.escape.looking import processes
+from tests.escape.performing import (
+    came_to,
+    is_root,
+    mismatches,
+    perform,
+    selected,
+    unable,
+    unshown,
+)
+
+pytestmark = pytest.mark.slow
+#: What some machines stop by themselves.
+UNSHOWN = ("raise_limits", "read_disk", "set_user_program", "io_uring", "mount_in_namespace")
+
+
+def check_able(user: User) -> None:
+    """Skip what these tests cannot be."""
+    if user == "root" and not is_root():
+        pytest.skip("needs root to attack as root")
+    if reason := unable():
+        pytest.skip(reason)
+
+
+@pytest.mark.proves("isolation")
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_attack_comes_to_what_the_table_says(
+    level: Level, user: User, is_campaign: bool, record_property: pytest.RecordProperty
+) -> None:
+    """In both directions; no process survives; the level in the record is the one applied."""
+    check_able(user)
+    names = selected(level, user, is_campaign=is_campaign)
+    names -= {name for name in unshown(user) if name in names}
+    answers = perform(level, user, only=names, is_campaign=is_campaign)
+    assert set(answers) == names
+    assert mismatches(answers, level, user) == []
+    assert [seen for seen in answers.values() if seen["survivors"]] == []
+    refused = {name for name, seen in answers.items() if seen.get("reason") == "refused"}
+    offline = {name for name in names if name.startswith("offline_")}
+    assert refused == (offline if level == "T0" else set())
+    assert {answers[name]["level"] for name in names - refused} == {level}
+    words = [came_to(seen) for seen in answers.values()]
+    counts = {word: words.count(word) for word in ("contained", "detected", "open")}
+    record_property(f"{level} {user}", f"{len(words)} tried, {counts}, 0 survivors")
+
+
+def test_what_no_level_lets_work_works_without_any(is_campaign: bool) -> None:
+    """The control: run by a plain script, the same children are seen to get what they want."""
+    check_able("other")
+    names = {each.name for _topic, each in attacks() if not is_shown(each) and not each.alone}
+    names -= set(unshown("other"))
+    answers = perform("bare", "other", only=names)
+    assert set(answers) == names
+    failed = {name: seen for name, seen in answers.items() if came_to(seen) == "contained"}
+    assert failed == {}
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("name", UNSHOWN)
+def test_this_machine_can_show(name: str, user: User) -> None:
+    """An attack that the machine itself stops proves nothing about a level: it is counted here."""
+    check_able(user)
+    if name in unshown(user):
+        pytest.skip(f"{name}: {unshown(user)[name]}")
+    assert any(each.name == name for _topic, each in attacks())
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_command_given_by_hand_is_held_to_its_level(project: Project, level: Level) -> None:
+    """`exec` writes outside at T0, at T1 only where that is granted, and nothing of it stays."""
+    target, granted = project.base / "outside", project.folder / "granted"
+    granted.mkdir()
+    script = f"echo x > {granted}/file; setsid sleep 600 & echo x > {target}"
+    argv = ["exec", "--level", level, "--write", str(granted), "--", "sh", "-c", script]
+    done = project.run(*argv)
+    assert (granted / "file").exists()
+    assert target.exists() is (level == "T0"), done
+    (body,) = project.bodies("run.finished")
+    assert body["level"] == level
+    assert "outlived it and were killed" in body["message"] or body["reason"] == "exit"
+    run = project.entries("run.finished")[0]["run"]
+    assert [each for each in processes().values() if each.is_of(run)] == []
