@@ -414,12 +414,10 @@ def test_limits_hold(execute: Execute) -> None:
     large = execute(*argv, limits=Limits(file_mib=1)).outcome
     assert (large.reason, large.message) == ("signal", "ended by SIGXFSZ, its limit of file size")
     told = execute(
-        *("sh", "-c", "ulimit -n; ulimit -v; ulimit -c; grep processes /proc/self/limits"),
-        limits=Limits(open_files=64, memory_mib=512, processes=999),
-        level="T0",
+        *("sh", "-c", "ulimit -n; ulimit -v; ulimit -c"),
+        limits=Limits(open_files=64, memory_mib=512),
     )
-    words = kept(told, "stdout").split()
-    assert (*words[:3], words[-3]) == (b"64", b"524288", b"0", b"999")
+    assert kept(told, "stdout").split() == [b"64", b"524288", b"0"]
 
 
 @pytest.mark.parametrize(

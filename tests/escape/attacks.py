@@ -285,23 +285,22 @@ LIMITS = Topic(
         Attack(
             "fork_bomb",
             "fork without end, with `processes`",
-            "OC",
             "CC",
             config={"limits": {"processes": 60}, "wanted": 120},
         ),
         Attack(
             "thread_bomb",
             "start threads without end, with `processes`",
-            "OC",
             "CC",
             config={"limits": {"processes": 60}, "wanted": 120},
         ),
         Attack(
             "thread_bomb_by_default",
             "… without a limit given",
+            "OO",
             "OC",
-            note="1,024 in all at T1",
-            config={"wanted": 1200},
+            note="at T1 a user other than root cannot grow by more than 1,024",
+            config={"wanted": 3000, "most": 2000},
             source="thread_bomb",
         ),
         Attack(

@@ -112,7 +112,7 @@ def in_tables(*names: str) -> Witness:
 
 def tasks(_scene: Scene, attack: Attack, seen: Seen) -> bool:
     """Say whether there were more processes and threads than allowed."""
-    most = attack.config.get("limits", {}).get("processes", 1024)
+    most = attack.config.get("limits", {}).get("processes") or attack.config["most"]
     return seen["look"].get("tasks", 0) > most
 
 

@@ -56,6 +56,8 @@ class Start(NamedTuple):
     grace_s: float = 2
     #: What `Sandbox.confine` wants; None for T0.
     sandbox: Mapping[str, object] | None = None
+    #: The most processes and threads of its tree, counted in a control group; 0 for no group.
+    tasks: int = 0
 
     def frame(self) -> bytes:
         """Return the request as its length and its bytes."""
@@ -72,6 +74,7 @@ class Start(NamedTuple):
                 "timeout_s": float(self.timeout_s),
                 "grace_s": float(self.grace_s),
                 "sandbox": dict(self.sandbox) if self.sandbox else None,
+                "tasks": self.tasks,
             }
         )
         return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
@@ -202,8 +205,8 @@ class Launcher:
         self._lock = threading.Lock()
         self._socket: _socket.socket | None = None
         self._pid = 0
-        #: Whether the launcher holds T1; None until it has said so.
-        self._confines: bool | None = None
+        #: What the launcher holds; None until it has said so.
+        self._holds: int | None = None
 
     def start(self) -> None:
         """Start the process, unless it runs."""
@@ -211,17 +214,17 @@ class Launcher:
             if self._socket is None:
                 self._socket = self._begin()
 
-    def confines(self) -> bool:
-        """Say whether children can be confined to T1. Raises: LauncherLost."""
+    def holds(self, what: int) -> bool:
+        """Say whether it holds `supervisor.HOLDS_T1` or `COUNTS`. Raises: LauncherLost."""
         self.start()
         with self._lock:
-            if self._confines is None and self._socket is not None:
+            if self._holds is None and self._socket is not None:
                 said = self._socket.recv(1)
                 if not said:
                     self._drop()
                     raise LauncherLost
-                self._confines = said == words.CONFINED
-        return bool(self._confines)
+                self._holds = said[0]
+        return bool((self._holds or 0) & what)
 
     def run(
         self,
@@ -278,7 +281,7 @@ class Launcher:
 
     def _begin(self) -> _socket.socket:
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        self._confines = None
+        self._holds = None
         # The folder of the package: pathlib is slow to import.
         folder = words.__file__.rpartition("/runwright/")[0]
         # For psutil, which is needed only where there is no /proc.

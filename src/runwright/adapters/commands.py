@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -46,8 +46,8 @@ from runwright.kernel.run import (
 PLAIN: Final = "T0" if sys.platform == "linux" else "session"
 #: Every level, the weakest first.
 LEVELS: Final = ("session", "T0", "T1", "T2")
-#: The most processes and threads of a function at T1 that names no limit.
-TASKS_MAX: Final = 1024
+#: By how many processes and threads a user may grow beyond all there are, at T1 without a limit.
+GROWTH_MAX: Final = 1024
 #: Where a program is looked for, unless PATH is granted.
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 #: The exit status by which a command asks to be repeated.
@@ -75,6 +75,14 @@ class NotStarted(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class _Held(NamedTuple):
+    """What is applied to a command."""
+
+    level: str
+    #: Whether `limits.processes` counts its tree alone, in a control group.
+    counts: bool
 
 
 class Commands:
@@ -110,12 +118,12 @@ class Commands:
         try:
             command = _command_of(work)
             masker = _masker(command, self._environment)
-            level = self._level(command)
-            _check_demands(command, level)
+            held = self._held(command)
+            _check_demands(command, held)
             check_grants(command, self._private)
             if command.script is not None:
                 check_script(command.script)
-            executed = self._supervised(work, command, level, masker, started)
+            executed = self._supervised(work, command, held, masker, started)
         except NotStarted as refusal:
             outcome = Outcome(
                 key=work.plan.key,
@@ -138,10 +146,11 @@ class Commands:
         """Remove what was made ahead."""
         self._reserve.clear()
 
-    def _level(self, command: Command) -> str:
-        """Return the level to apply: the best there is, unless less is demanded."""
+    def _held(self, command: Command) -> _Held:
+        """Return what is applied: the best there is, unless less is demanded."""
         try:
-            return level_of(command, "T1" if self._launcher.confines() else PLAIN)
+            best = "T1" if self._launcher.holds(words.HOLDS_T1) else PLAIN
+            return _Held(level_of(command, best), self._launcher.holds(words.COUNTS))
         except LauncherLost as error:
             raise NotStarted("not-started", "no launcher could be started") from error
 
@@ -149,13 +158,13 @@ class Commands:
         self,
         work: Work,
         command: Command,
-        level: str,
+        held: _Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> Executed:
         """Start the child in a scratch folder of its own and make an outcome of its end."""
         self._ahead -= 1
-        if level != "T1":
+        if held.level != "T1":
             self._reserve.clear()
         try:
             name = f"{work.run[:NAME_LENGTH]}-{work.attempt}"
@@ -163,14 +172,13 @@ class Commands:
         except OSError as error:
             raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
         try:
-            confined = self._confined(command, scratch) if level == "T1" else None
 
             def went(child: Child) -> None:
                 started(child)
-                if confined and self._ahead > 0:
+                if held.level == "T1" and self._ahead > 0:
                     self._reserve.fill()
 
-            report, captures = self._follow(work, command, scratch, confined, masker, went)
+            report, captures = self._follow(work, command, scratch, held, masker, went)
             ending = _ending(report, command)
             value: Mapping[str, Any] = {}
             try:
@@ -189,7 +197,7 @@ class Commands:
             message=ending.message,
             value=value,
             used=_used(report),
-            level=level,
+            level=held.level,
             blobs=tuple(blob for blob, _content in captures),
         )
         return Executed(
@@ -203,7 +211,7 @@ class Commands:
         work: Work,
         command: Command,
         scratch: Scratch,
-        confined: Mapping[str, Any] | None,
+        held: _Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> tuple[Report | None, list[tuple[Blob, Content]]]:
@@ -217,10 +225,11 @@ class Commands:
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
-                limits=_limits(command.limits, is_counted=confined is not None),
+                limits=_limits(command.limits, held),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
-                sandbox=confined,
+                sandbox=self._confined(command, scratch) if held.level == "T1" else None,
+                tasks=command.limits.processes if held.counts else 0,
             )
             report = self._launcher.run(
                 start,
@@ -242,7 +251,6 @@ class Commands:
             "hidden": self._private,
             "writable": [os.path.realpath(scratch.path), *map(os.path.realpath, command.write)],
             "offline": command.network == "none",
-            "tasks": command.limits.processes or TASKS_MAX,
         }
 
     def _capture(self, limits: Limits, masker: Masker) -> Capture:
@@ -312,10 +320,14 @@ def _masker(command: Command, environment: Mapping[str, str]) -> Masker:
         raise NotStarted("refused", str(error)) from error
 
 
-def _check_demands(command: Command, level: str) -> None:
-    """Refuse what this level cannot hold. Raises: NotStarted."""
+def _check_demands(command: Command, held: _Held) -> None:
+    """Refuse what cannot be held. Raises: NotStarted."""
+    level = held.level
     if command.level and LEVELS.index(command.level) > LEVELS.index(level):
         message = f"level {command.level} is demanded, and this machine holds {level}"
+        raise NotStarted("refused", message)
+    if command.limits.processes and not held.counts and os.geteuid() == 0:
+        message = "limits.processes: there is no pids control group, and no other limit holds root"
         raise NotStarted("refused", message)
     if command.network == "none" and level == "T1":
         return
@@ -360,8 +372,10 @@ def demand_problem(
 ) -> str:
     """Return why a command would be refused before it starts; empty when it would not be."""
     try:
+        from runwright.adapters.cgroups import find  # lazy: a conductor hears it from its launcher
+
         _masker(command, environment)
-        _check_demands(command, level_of(command, best_level()))
+        _check_demands(command, _Held(level_of(command, best_level()), bool(find())))
         check_grants(command, [*map(os.path.realpath, private)])
     except NotStarted as refusal:
         return refusal.message
@@ -412,20 +426,27 @@ def _program(argv: tuple[str, ...], path: str) -> str:
     raise NotStarted("not-started", f"no program {name} on PATH {path}")
 
 
-def _limits(limits: Limits, *, is_counted: bool) -> list[tuple[int, int, int]]:
-    """Return what the child sets: limit, value, and how far above it the hard limit lies.
-
-    RLIMIT_NPROC counts everything of the user, so it is left out where the tree is counted.
-    """
+def _limits(limits: Limits, held: _Held) -> list[tuple[int, int, int]]:
+    """Return what the child sets: limit, value, and how far above it the hard limit lies."""
     wanted = (
         # SIGXCPU at the limit, and SIGKILL a second later for who ignores it.
         (resource.RLIMIT_CPU, limits.cpu_s, 1),
         (resource.RLIMIT_AS, limits.memory_mib << 20, 0),
         (resource.RLIMIT_FSIZE, limits.file_mib << 20, 0),
         (resource.RLIMIT_NOFILE, limits.open_files, 0),
-        (resource.RLIMIT_NPROC, 0 if is_counted else limits.processes, 0),
+        (resource.RLIMIT_NPROC, _processes(limits, held), 0),
     )
     return [(resource.RLIMIT_CORE, 0, 0), *(each for each in wanted if each[1])]
+
+
+def _processes(limits: Limits, held: _Held) -> int:
+    """Return RLIMIT_NPROC, which counts everything of a user that is not root; 0 for none."""
+    if limits.processes:
+        return 0 if held.counts else limits.processes
+    if held.level != "T1" or os.geteuid() == 0:
+        return 0
+    with open("/proc/loadavg") as file:  # noqa: PTH123 - hot
+        return int(file.read().split()[3].partition("/")[2]) + GROWTH_MAX
 
 
 def instant(epoch_ms: int) -> str:

@@ -21,6 +21,7 @@ import os
 import select
 import time
 
+from runwright.adapters.cgroups import find, prefix, remove, sweep
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
     IGNORED,
@@ -34,12 +35,12 @@ from runwright.adapters.processes import (
 from runwright.adapters.sandbox import Sandbox
 from runwright.adapters.supervisor import (
     CONDUCTOR,
-    CONFINED,
+    COUNTS,
     GIVE_UP_S,
+    HOLDS_T1,
     NOBODY_ASKS,
     SEARCH_S,
     STEPS,
-    UNCONFINED,
     Supervisor,
     report,
 )
@@ -62,7 +63,10 @@ def main() -> None:
     prctl(CHILD_SUBREAPER, 1)
     for number in IGNORED:
         _signal.signal(number, _signal.SIG_IGN)
-    Launcher(prctl, _load_sandbox()).serve()
+    base = find()
+    Launcher(prctl, _load_sandbox(), prefix(base) if base else "").serve()
+    if base:
+        sweep(base)
     os._exit(0)
 
 
@@ -77,12 +81,15 @@ def _load_sandbox() -> Sandbox | None:
 class Launcher:
     """Keeps one supervisor ready and knows those that are at work."""
 
-    def __init__(self, prctl: Callable[[int, int], object], sandbox: Sandbox | None) -> None:
+    def __init__(
+        self, prctl: Callable[[int, int], object], sandbox: Sandbox | None, groups: str
+    ) -> None:
         """Tell the conductor what is held here."""
         self.prctl = prctl
         self.sandbox = sandbox
+        self.groups = groups
         self.conductor = _socket.socket(-1, -1, -1, CONDUCTOR)
-        self.conductor.send(CONFINED if sandbox else UNCONFINED)
+        self.conductor.send(bytes([HOLDS_T1 * bool(sandbox) | COUNTS * bool(groups)]))
         # Supervisors hold the read end, nobody but the launcher the write end.
         self.lifeline, self.alive = os.pipe()
         # A supervisor writes here once it has taken a request.
@@ -129,8 +136,9 @@ class Launcher:
             os.close(self.alive)
             os.close(self.taken)
             os.close(self.wake)
-            supervisor = Supervisor(self.conductor, self.lifeline, self.prctl, self.sandbox)
-            status = supervisor.serve(self.taking)
+            status = Supervisor(
+                self.conductor, self.lifeline, self.prctl, self.sandbox, self.groups
+            ).serve(self.taking)
         finally:
             os._exit(status)
 
@@ -158,6 +166,8 @@ class Launcher:
                 self.serving = self.serving and not gone and self.misses < MISSES_MAX
             if os.WIFSIGNALED(status):
                 self._kill_left()
+                if self.groups:
+                    remove(f"{self.groups}{pid}")
 
     def _kill_left(self) -> None:
         """Kill descendants that no living supervisor answers for."""

@@ -13,7 +13,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # typing alone takes as long to import as everything else here.
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Final
 
 IS_LINUX: Final = sys.platform == "linux"
@@ -32,8 +32,6 @@ SIGKILL: Final = _signal.SIGKILL
 #: Descriptors in a request: control socket, stdout, stderr.
 PASSED: Final = 3
 INT_BYTES: Final = 4
-#: The number of threads in /proc/PID/stat, counted from the field after the program's name.
-_THREADS: Final = 17
 
 
 def load_prctl() -> Callable[[int, int], object]:
@@ -80,33 +78,25 @@ def send(pid: int, number: int) -> bool:
 
 def descendants(root: int, *, apart: set[int] | frozenset[int] = frozenset()) -> list[int]:
     """Return what descends from a process and runs, parents first, but for some and theirs."""
-    return [pid for pid, state, _threads in _below(root, apart) if state != b"Z"]
-
-
-def tasks_below(root: int) -> int:
-    """Return how many processes and threads descend from a process, ended ones included."""
-    return sum(threads for _pid, _state, threads in _below(root, frozenset()))
-
-
-def _below(root: int, apart: set[int] | frozenset[int]) -> Iterator[tuple[int, bytes, int]]:
-    """Yield pid, state and threads of what descends from a process, parents first."""
-    children: dict[int, list[tuple[int, bytes, int]]] = {}
+    children: dict[int, list[tuple[int, bool]]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - pathlib is slow to import
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow
                     # The name of the program stands in parentheses and may contain anything.
-                    fields = file.read().rpartition(b")")[2].split()
-                    state, parent, threads = fields[0], int(fields[1]), int(fields[_THREADS])
-            except (OSError, ValueError, IndexError):
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except (OSError, ValueError):
                 continue
-            children.setdefault(parent, []).append((int(name), state, threads))
+            children.setdefault(int(parent), []).append((int(name), state != b"Z"))
+    found: list[int] = []
     waiting = [root]
     while waiting:
-        for pid, state, threads in children.get(waiting.pop(), ()):
+        for pid, runs in children.get(waiting.pop(), ()):
             if pid not in apart:
                 waiting.append(pid)
-                yield pid, state, threads
+                if runs:
+                    found.append(pid)
+    return found
 
 
 def descendants_elsewhere(child: int) -> list[int]:

@@ -2,8 +2,7 @@
 
 Landlock confines what it may write, hides the project's private folders and keeps its signals and
 its eyes inside its own tree; seccomp takes away system calls that reach outside; its capabilities
-go, and no_new_privs keeps them away. Forks are counted by the supervisor, which is asked about each
-(seccomp user notification), so that the limit holds for root too and counts this tree alone.
+go, and no_new_privs keeps them away.
 
 Constants are those of linux/landlock.h, linux/seccomp.h and linux/filter.h; numbers of system calls
 those of the kernel's tables for x86_64 and of asm-generic, which aarch64 uses.
@@ -15,21 +14,16 @@ import errno
 import os
 import struct
 import sys
-import time
 from itertools import starmap
-
-from runwright.adapters.processes import tasks_below
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # typing alone takes as long to import as everything else here.
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, Final
 
 #: Landlock of Linux 6.12: the first that confines signals and abstract sockets.
 LANDLOCK_ABI_MIN: Final = 6
-#: How long a fork that was granted may not be seen in /proc yet, seconds.
-SETTLE_S: Final = 0.1
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _CREATE_VERSION: Final = 1
@@ -47,15 +41,10 @@ _DEVICES: Final = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "ran
 _NO_NEW_PRIVS, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR = 38, 47, 4
 _CAPABILITY_VERSION: Final = 0x20080522
 
-_SECCOMP_FILTER, _SECCOMP_SIZES = 1, 3
-_NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
-_NOTICE, _REPLY = struct.Struct("=QII64x"), struct.Struct("=QqiI")
+_SECCOMP_FILTER, _SECCOMP_AVAILABLE = 1, 2
 _INSTRUCTION: Final = struct.Struct("=HBBI")
-_NOTICE_BYTES: Final = 80
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101
-_CONTINUE: Final = 1
 
-_ALLOW, _ASK, _DIE = 0x7FFF0000, 0x7FC00000, 0x80000000
+_ALLOW, _DIE = 0x7FFF0000, 0x80000000
 _REFUSE: Final = 0x00050000
 #: A namespace of one's own, in the flags of clone and unshare.
 _NAMESPACES, _TIME_NAMESPACE = 0x7E020000, 0x80
@@ -152,7 +141,7 @@ _ON_OTHERS: Final = {
 #: Refused on every process of a user, which 0 names as well: the first argument that says so.
 _ON_USERS: Final = {"setpriority": 2, "ioprio_set": 3}
 _PRLIMIT, _UNSHARE, _SOCKETPAIR = (302, 261), (272, 97), (53, 199)
-_CLONE, _FORKS = (56, 220), ((57, None), (58, None))
+_CLONE: Final = (56, 220)
 
 
 class Sandbox:
@@ -181,8 +170,8 @@ class Sandbox:
         #: offline -> the filter; the frequent one is made before anybody waits for a child.
         self._filters = {False: self._filter(offline=False)}
 
-    def confine(self, wanted: dict[str, Any]) -> int:
-        """Give up everything but what is wanted; return the descriptor that forks are asked on.
+    def confine(self, wanted: dict[str, Any]) -> None:
+        """Give up everything but what is wanted.
 
         `hidden` are paths that cannot be read, `writable` those below which may be written,
         `offline` is for no network. Raises: OSError.
@@ -198,18 +187,15 @@ class Sandbox:
         program = self._filters.get(offline) or self._filter(offline=offline)
         code = self._buffer(program, len(program))
         described = struct.pack("=H6xQ", len(program) // _INSTRUCTION.size, self._address(code))
-        flags = _NEW_LISTENER | _WAIT_KILLABLE
-        return self._must(self._sys(self._seccomp, _SECCOMP_FILTER, flags, described))
+        self._must(self._sys(self._seccomp, _SECCOMP_FILTER, 0, described))
 
     def _check(self) -> None:
         """Raise OSError when this kernel lacks a part of it."""
         version = self._must(self._sys(_LANDLOCK_CREATE, None, 0, _CREATE_VERSION))
         if version < LANDLOCK_ABI_MIN:
             raise OSError(errno.ENOSYS, f"Landlock {version}, not {LANDLOCK_ABI_MIN} or later")
-        sizes = self._buffer(6)
-        self._must(self._sys(self._seccomp, _SECCOMP_SIZES, 0, sizes))
-        if struct.unpack("=HHH", sizes.raw) != (_NOTICE_BYTES, _REPLY.size, 64):
-            raise OSError(errno.ENOSYS, "seccomp notifications of another size")
+        for action in (_DIE, _REFUSE):
+            self._must(self._sys(self._seccomp, _SECCOMP_AVAILABLE, 0, struct.pack("=I", action)))
 
     def _sys(self, number: int, *arguments: object) -> int:
         words = [self._long(each) if isinstance(each, int) else each for each in arguments]
@@ -277,10 +263,8 @@ class Sandbox:
             # A datagram pair could be aimed at any path.
             kind = [*_argument(1), (0x54, 0, 0, _SOCKET_TYPE), _jump(0x15, _DATAGRAM, 0, 1)]
             code += self._on(_SOCKETPAIR, [*kind, _return(refuse)])
-        for numbers in _FORKS:
-            code += self._on(numbers, [_return(_ASK)])
         spaces = _jump(0x45, _NAMESPACES, 0, 1)
-        code += self._on(_CLONE, [*_argument(0), spaces, _return(refuse), _return(_ASK)])
+        code += self._on(_CLONE, [*_argument(0), spaces, _return(refuse)])
         code.append(_return(_ALLOW))
         return b"".join(starmap(_INSTRUCTION.pack, code))
 
@@ -312,59 +296,6 @@ def outside(hidden: Iterable[str]) -> Iterator[str]:
                         yield entry.path
         except OSError:
             continue
-
-
-class Forks:
-    """The supervisor's side: says of each fork in its tree whether there is room for it."""
-
-    def __init__(self, listener: int, most: int) -> None:
-        """Answer for a tree of one process."""
-        import fcntl  # lazy: only where forks are counted
-
-        self.listener = listener
-        self._most = most
-        self._ioctl: Callable[..., object] = fcntl.ioctl
-        #: Never fewer than there are.
-        self._bound = 1
-        #: Who was granted a fork that /proc may not show yet, and when; one at a time for each.
-        self._granted: dict[int, float] = {}
-        #: Until when a tree that was found full is taken to be full, by the monotonic clock.
-        self._full_until_s = 0.0
-
-    def answer(self) -> None:
-        """Answer one question; one whose asker is gone has none."""
-        notice = bytearray(_NOTICE_BYTES)
-        try:
-            self._ioctl(self.listener, _RECEIVE, notice, True)  # noqa: FBT003 - its signature
-            identity, asker, _flags = _NOTICE.unpack(notice)
-            reply = (0, _CONTINUE) if self._has_room(asker) else (-errno.EAGAIN, 0)
-            self._ioctl(self.listener, _SEND, _REPLY.pack(identity, 0, *reply))
-        except OSError:
-            return
-
-    def _has_room(self, asker: int) -> bool:
-        now_s = time.monotonic()
-        # Who asks again has the fork that it asked for before.
-        self._granted.pop(asker, None)
-        if self._bound >= self._most:
-            if now_s < self._full_until_s:
-                return False
-            self._count(now_s)
-        if self._bound >= self._most:
-            return False
-        self._bound += 1
-        self._granted[asker] = now_s
-        return True
-
-    def _count(self, now_s: float) -> None:
-        self._granted = {
-            each: at_s for each, at_s in self._granted.items() if now_s - at_s < SETTLE_S
-        }
-        self._bound = tasks_below(os.getpid()) + len(self._granted)
-        if self._bound >= self._most:
-            # As long as it took to count: a tree that asks without end gets half of a processor.
-            ended_s = time.monotonic()
-            self._full_until_s = ended_s + (ended_s - now_s)
 
 
 # ----------------------------------------------------------------- instructions of the filter

@@ -16,6 +16,7 @@ import resource
 import select
 import time
 
+from runwright.adapters.cgroups import join, remove
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
     INT_BYTES,
@@ -29,7 +30,6 @@ from runwright.adapters.processes import (
     send,
     wake_on_child,
 )
-from runwright.adapters.sandbox import Forks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 #: Where a launcher and its supervisors find the conductor's socket.
 CONDUCTOR: Final = 0
-#: What a launcher says when it starts: whether it holds T1.
-CONFINED, UNCONFINED = b"1", b"0"
+#: What a launcher says when it starts, in bits of one byte: that it holds T1, that it can count.
+HOLDS_T1, COUNTS = 1, 2
 #: What a supervisor says just before it lets the child go.
 STARTING: Final = b"+"
 #: What a conductor says to a supervisor; the end of the stream means kill as well.
@@ -78,6 +78,7 @@ class Supervisor:
         lifeline: int,
         prctl: Callable[[int, int], object],
         sandbox: Sandbox | None,
+        groups: str,
     ) -> None:
         """Fork the child up to its last step."""
         prctl(CHILD_SUBREAPER, 1)
@@ -92,16 +93,15 @@ class Supervisor:
         self.urgent = False
         self.childless = False
         self.killed: set[int] = set()
-        #: Who is asked about forks, once the child gave its right to fork unasked away.
-        self.forks: Forks | None = None
-        self.tasks = 0
+        #: The control group of the tree, when its processes are counted.
+        self.group = f"{groups}{os.getpid()}"
         self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.trouble, complaint = os.pipe()
         self.child = os.fork()
         if self.child == 0:
             # Only then does the child hear when its supervisor is gone.
             self.errand.close()
-            _become(errand, complaint, prctl, sandbox)
+            _become(errand, complaint, prctl, sandbox, self.group)
         errand.close()
         os.close(complaint)
         self.wake = wake_on_child()
@@ -137,9 +137,6 @@ class Supervisor:
             return
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         self.events.register(passed[0], select.POLLIN)
-        if request["sandbox"]:
-            self.tasks = request["sandbox"]["tasks"]
-            self.events.register(self.errand.fileno(), select.POLLIN)
         self.control.send(STARTING)
         started = time.monotonic()
         rights = memoryview(bytearray(2 * INT_BYTES)).cast("i")
@@ -163,6 +160,8 @@ class Supervisor:
         survivors = self._kill()
         duration_ms = round((time.monotonic() - started) * 1000)
         self._tell(os.read(self.trouble, 64), duration_ms, survivors)
+        if request["tasks"]:
+            remove(self.group)
 
     def _read_request(self) -> bytes:
         """Return the frame of the request; nothing when the conductor died before it was whole."""
@@ -211,39 +210,14 @@ class Supervisor:
 
     def _hear(self, events: list[tuple[int, int]]) -> None:
         """Take in why `poll` returned."""
-        for descriptor, how in events:
+        for descriptor, _events in events:
             if descriptor == self.wake:
                 os.read(self.wake, 512)
-            elif self.forks is not None and descriptor == self.forks.listener:
-                self._answer(self.forks, how)
-            elif descriptor == self.errand.fileno():
-                self._take_listener()
             elif descriptor == self.lifeline:
                 self._end(NO_LAUNCHER, urgent=True)
             else:
                 word = self._word()
                 self._end(STOPPED if word else NO_CONDUCTOR, urgent=word != ASK)
-
-    def _answer(self, forks: Forks, how: int) -> None:
-        """Say whether one more process or thread may start."""
-        if how & select.POLLIN:
-            forks.answer()
-        else:
-            # Nobody is left who could ask.
-            self.events.unregister(forks.listener)
-            os.close(forks.listener)
-            self.forks = None
-
-    def _take_listener(self) -> None:
-        """Take what the child hands back right before it becomes its program."""
-        self.events.unregister(self.errand.fileno())
-        try:
-            _data, passed = receive(self.errand, 1)
-        except OSError:
-            return
-        if passed:
-            self.forks = Forks(passed[0], self.tasks)
-            self.events.register(passed[0], select.POLLIN)
 
     def _word(self) -> bytes:
         try:
@@ -324,6 +298,7 @@ def _become(
     complaint: int,
     prctl: Callable[[int, int], object],
     sandbox: Sandbox | None,
+    group: str,
 ) -> NoReturn:
     """Wait for the errand and become its program; on failure write the step and the errno."""
     step = "folder"
@@ -347,14 +322,17 @@ def _become(
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         os.dup2(output[0], 1)
         os.dup2(output[1], 2)
-        low, high = sorted((errand.fileno(), complaint))
-        os.closerange(3, low)
-        os.closerange(low + 1, high)
-        os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, complaint)
+        os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
         os.chdir(request["folder"])
+        step = "limits"
+        if request["tasks"]:
+            join(group, request["tasks"])
         step = "sandbox"
         if request["sandbox"]:
-            _confine(sandbox, request["sandbox"], errand)
+            if sandbox is None:
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+            sandbox.confine(request["sandbox"])
         step = "limits"
         for limit, value, spare in request["limits"]:
             _limit(limit, value, spare)
@@ -366,15 +344,6 @@ def _become(
         os.write(complaint, b"%d 0" % STEPS.index(step))
     finally:
         os._exit(127)
-
-
-def _confine(sandbox: Sandbox | None, wanted: dict[str, object], errand: _socket.socket) -> None:
-    """Give up what the program must not have; forks are asked for at the supervisor's."""
-    if sandbox is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    rights = memoryview(bytearray(INT_BYTES)).cast("i")
-    rights[0] = sandbox.confine(wanted)
-    errand.sendmsg([b"!"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
 def _limit(limit: int, value: int, spare: int) -> None:

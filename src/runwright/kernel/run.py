@@ -164,7 +164,7 @@ class Limits(_Strict, frozen=True):
     file_mib: int = 1024
     #: Open file descriptors (RLIMIT_NOFILE).
     open_files: int = 1024
-    #: Processes and threads of its tree at T1, 1,024 unless given; below it those of the user
+    #: Processes and threads of its tree where a control group counts them, else of the user
     #: (RLIMIT_NPROC), which does not hold for root.
     processes: int = 0
     #: Bytes of each output stream that are kept, in KiB; the rest is hashed and counted.

@@ -1,0 +1,85 @@
+"""Control groups that count the processes and threads of one tree, where they can be made.
+
+RLIMIT_NPROC counts everything of a user and does not hold for root; `pids.max` of a group counts
+what is in it, whoever it is. A group is made when a limit is demanded and not before: to move into
+one costs up to 20 ms. With version 2 a group can be made only below one that hands `pids` on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # typing alone takes as long to import as everything else here.
+    from typing import Final
+
+_NAME: Final = "runwright-"
+#: Seconds after which an empty group is taken for one that a killed launcher left.
+_LEFT_S: Final = 60
+
+
+def find() -> str:
+    """Return the folder below which groups can be made that count; nothing when there is none."""
+    try:
+        with open("/proc/self/cgroup") as file:  # noqa: PTH123 - pathlib is slow to import
+            own = {kind: path for _id, kind, path in (line.split(":", 2) for line in file)}
+        with open("/proc/self/mountinfo") as file:  # noqa: PTH123 - as above
+            mounts = [line.split() for line in file if " - cgroup" in line]
+    except (OSError, ValueError):
+        return ""
+    for mount in mounts:
+        kind, _source, options = mount[mount.index("-") + 1 :]
+        version_2 = kind == "cgroup2"
+        if not version_2 and "pids" not in options.split(","):
+            continue
+        path = next((p for k, p in own.items() if (not k if version_2 else "pids" in k)), "")
+        folder = _below(mount[4], mount[3], path.rstrip("\n"))
+        if os.access(folder, os.W_OK) and (not version_2 or _hands_on(folder)):
+            return folder
+    return ""
+
+
+def _below(point: str, root: str, path: str) -> str:
+    """Return the folder of a group in a hierarchy of which `root` is mounted at a point."""
+    return (point + "/" + path.removeprefix(root)).rstrip("/")
+
+
+def _hands_on(folder: str) -> bool:
+    try:
+        with open(f"{folder}/cgroup.subtree_control") as file:  # noqa: PTH123 - as above
+            return "pids" in file.read().split()
+    except OSError:
+        return False
+
+
+def sweep(base: str) -> None:
+    """Remove empty groups that launchers left when they were killed."""
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in entries:
+            if entry.name.startswith(_NAME):
+                # One that is in use cannot be removed.
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat().st_mtime > _LEFT_S:  # noqa: TID251 - a file's age
+                        os.rmdir(entry.path)  # noqa: PTH106 - strings, as above
+
+
+def prefix(base: str) -> str:
+    """Return how the paths of one launcher's groups begin; the pid of a supervisor follows."""
+    return f"{base}/{_NAME}{os.urandom(4).hex()}-"
+
+
+def join(path: str, most: int) -> None:
+    """Make a group and move into it; at most so many processes and threads. Raises: OSError."""
+    os.mkdir(path)  # noqa: PTH102 - strings, as above
+    for name, value in (("pids.max", str(most)), ("cgroup.procs", "0")):
+        with open(f"{path}/{name}", "w") as file:  # noqa: PTH123 - as above
+            file.write(value)
+
+
+def remove(path: str) -> None:
+    """Remove a group whose processes have ended, if there is one."""
+    with contextlib.suppress(OSError):
+        os.rmdir(path)  # noqa: PTH106 - strings, as above
