@@ -7,7 +7,6 @@ one costs up to 20 ms. With version 2 a group can be made only below one that ha
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
@@ -57,13 +56,16 @@ def _hands_on(folder: str) -> bool:
 
 def sweep(base: str) -> None:
     """Remove empty groups that launchers left when they were killed."""
-    with contextlib.suppress(OSError), os.scandir(base) as entries:
-        for entry in entries:
-            if entry.name.startswith(_NAME):
+    for name in os.listdir(base):  # noqa: PTH208 - strings, as above
+        if name.startswith(_NAME):
+            path = f"{base}/{name}"
+            try:
+                age_s = time.time() - os.stat(path).st_mtime  # noqa: PTH116, TID251 - a file's age
+            except OSError:
+                continue
+            if age_s > _LEFT_S:
                 # One that is in use cannot be removed.
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat().st_mtime > _LEFT_S:  # noqa: TID251 - a file's age
-                        os.rmdir(entry.path)  # noqa: PTH106 - strings, as above
+                remove(path)
 
 
 def prefix(base: str) -> str:
@@ -81,5 +83,7 @@ def join(path: str, most: int) -> None:
 
 def remove(path: str) -> None:
     """Remove a group whose processes have ended, if there is one."""
-    with contextlib.suppress(OSError):
+    try:
         os.rmdir(path)  # noqa: PTH106 - strings, as above
+    except OSError:
+        return

@@ -100,8 +100,8 @@ class Commands:
     ) -> None:
         """Keep what every command is made from.
 
-        `private` are resolved paths, hidden from a child at T1. So many runs come one by one that
-        a scratch folder can be made `ahead`.
+        `private` are resolved paths, hidden from a child at T1. `ahead` runs come one by one, so
+        that a scratch folder can be made between two of them.
         """
         self._launcher = launcher
         self._clock = clock
@@ -142,6 +142,11 @@ class Commands:
         )
         return msgspec.structs.replace(executed, outcome=outcome)
 
+    def prepare(self) -> None:
+        """Make ahead what the next attempt needs, if there is one; nothing may be under way."""
+        if self._ahead > 0:
+            self._reserve.fill()
+
     def close(self) -> None:
         """Remove what was made ahead."""
         self._reserve.clear()
@@ -164,21 +169,13 @@ class Commands:
     ) -> Executed:
         """Start the child in a scratch folder of its own and make an outcome of its end."""
         self._ahead -= 1
-        if held.level != "T1":
-            self._reserve.clear()
         try:
             name = f"{work.run[:NAME_LENGTH]}-{work.attempt}"
             scratch = Scratch(self._scratch, name, self._reserve)
         except OSError as error:
             raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
         try:
-
-            def went(child: Child) -> None:
-                started(child)
-                if held.level == "T1" and self._ahead > 0:
-                    self._reserve.fill()
-
-            report, captures = self._follow(work, command, scratch, held, masker, went)
+            report, captures = self._follow(work, command, scratch, held, masker, started)
             ending = _ending(report, command)
             value: Mapping[str, Any] = {}
             try:

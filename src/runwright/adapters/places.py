@@ -186,6 +186,10 @@ class _Crew(_Place):
                 self._ended.put(stopped(work))
             else:
                 self._ended.put(attempted(work, self._execute))
+                self._rest()
+
+    def _rest(self) -> None:
+        """Do what can be done until more work comes."""
 
     def stop(self, *, kill: bool) -> None:  # noqa: ARG002 - a thread cannot be killed
         """Take back what has not begun."""
@@ -236,6 +240,9 @@ class CommandPlace(_Crew):
         finally:
             with self._lock:
                 self._children.difference_update(mine)
+
+    def _rest(self) -> None:
+        self._commands.prepare()
 
     def _end(self, children: Iterable[Child]) -> None:
         for child in children:

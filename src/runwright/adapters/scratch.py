@@ -82,10 +82,10 @@ class Scratch:
 
 
 class Reserve:
-    """A folder for the next attempt, made while the one before it executes.
+    """A folder for the next attempt, made while what came of the one before is being recorded.
 
-    File systems are slow at making folders and files and quick at giving them another name. It must
-    not be there while something executes that could reach it, and plant something in it.
+    File systems are slow at making folders and files and quick at giving them another name. It is
+    there only while nothing executes that could reach it, and plant something in it.
     """
 
     def __init__(self, base: Path) -> None:
