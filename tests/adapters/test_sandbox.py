@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runwright.adapters.cgroups import find
+from runwright.adapters.cgroups import find, sweep
 from runwright.adapters.clock import SystemClock
 from runwright.adapters.commands import PLAIN, best_level
 from runwright.adapters.places import LocalPlaces
@@ -159,6 +159,16 @@ def test_a_network_is_there_or_not(confined: Execute, network: str) -> None:
 def groups() -> set[str]:
     """Return the control groups that launchers have made."""
     return {entry.name for entry in os.scandir(find()) if entry.name.startswith("runwright-")}
+
+
+def test_a_group_of_a_launcher_that_is_gone_is_swept(tmp_path: Path) -> None:
+    """One of a launcher that lives stays."""
+    gone = tmp_path / "runwright-4194305-aa-7"
+    mine = tmp_path / f"runwright-{os.getpid()}-aa-7"
+    for folder in (gone, mine, tmp_path / "other"):
+        folder.mkdir()
+    sweep(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, "other"}
 
 
 @pytest.mark.parametrize("level", ["T0", "T1"])

@@ -8,7 +8,6 @@ one costs up to 20 ms. With version 2 a group can be made only below one that ha
 from __future__ import annotations
 
 import os
-import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from typing import Final
 
 _NAME: Final = "runwright-"
-#: Seconds after which an empty group is taken for one that a killed launcher left.
-_LEFT_S: Final = 60
 
 
 def find() -> str:
@@ -55,22 +52,17 @@ def _hands_on(folder: str) -> bool:
 
 
 def sweep(base: str) -> None:
-    """Remove empty groups that launchers left when they were killed."""
+    """Remove empty groups of launchers that are gone."""
     for name in os.listdir(base):  # noqa: PTH208 - strings, as above
-        if name.startswith(_NAME):
-            path = f"{base}/{name}"
-            try:
-                age_s = time.time() - os.stat(path).st_mtime  # noqa: PTH116, TID251 - a file's age
-            except OSError:
-                continue
-            if age_s > _LEFT_S:
-                # One that is in use cannot be removed.
-                remove(path)
+        owner = name.removeprefix(_NAME).partition("-")[0]
+        if name.startswith(_NAME) and not os.path.exists(f"/proc/{owner}"):  # noqa: PTH110 - as above
+            # One that is in use cannot be removed.
+            remove(f"{base}/{name}")
 
 
 def prefix(base: str) -> str:
     """Return how the paths of one launcher's groups begin; the pid of a supervisor follows."""
-    return f"{base}/{_NAME}{os.urandom(4).hex()}-"
+    return f"{base}/{_NAME}{os.getpid()}-{os.urandom(4).hex()}-"
 
 
 def join(path: str, most: int) -> None:
