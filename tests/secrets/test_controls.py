@@ -86,6 +86,12 @@ commands._masked = masked
     ),
 }
 
+#: What the holes are made in.
+IMPORTS = """
+from runwright.adapters import commands
+from runwright.kernel.record import escapes, redact
+"""
+
 
 class Sabotaged(Project):
     """A project whose commands are given to a product with a hole."""
@@ -96,8 +102,7 @@ class Sabotaged(Project):
         self._hole = hole
 
     def _argv(self, words: tuple[object, ...]) -> list[str]:
-        imports = "from runwright.adapters import commands\nfrom runwright.kernel.record import escapes, redact"
-        start = f"{imports}\n{self._hole}\nfrom runwright.cli.main import main\nmain()"
+        start = f"{IMPORTS}\n{self._hole}\nfrom runwright.cli.main import main\nmain()"
         return [sys.executable, "-c", start, *map(str, words)]
 
 

@@ -8,6 +8,7 @@ one costs up to 20 ms. With version 2 a group can be made only below one that ha
 from __future__ import annotations
 
 import os
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def sweep(base: str) -> None:
 
 def prefix(base: str) -> str:
     """Return how the paths of one launcher's groups begin; the pid of a supervisor follows."""
-    return f"{base}/{_NAME}{os.getpid()}-{os.urandom(4).hex()}-"
+    # Launchers in other namespaces may have this pid, but did not start in this nanosecond.
+    return f"{base}/{_NAME}{os.getpid()}-{time.monotonic_ns()}-"
 
 
 def join(path: str, most: int) -> None:
