@@ -89,7 +89,11 @@ class Launcher:
         self.sandbox = sandbox
         self.groups = groups
         self.conductor = _socket.socket(-1, -1, -1, CONDUCTOR)
-        self.conductor.send(bytes([HOLDS_T1 * bool(sandbox) | COUNTS * bool(groups)]))
+        try:
+            self.conductor.send(bytes([HOLDS_T1 * bool(sandbox) | COUNTS * bool(groups)]))
+        except OSError:
+            # The conductor is gone already.
+            os._exit(0)
         # Supervisors hold the read end, nobody but the launcher the write end.
         self.lifeline, self.alive = os.pipe()
         # A supervisor writes here once it has taken a request.
