@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import runwright
+from runwright.adapters.commands import best_level
 from tests.e2e.project import Done, Project
 
 HELLO = "print('hello')\n"
@@ -250,6 +251,37 @@ def test_exec_works_in_the_folder_where_it_is_given(project: Project) -> None:
     inner = project.folder / "inner"
     inner.mkdir()
     assert project.done("exec", "--", "pwd", folder=inner).stdout.strip() == str(inner)
+
+
+@pytest.mark.skipif(best_level() != "T1", reason="needs Landlock of Linux 6.12 and seccomp")
+def test_exec_writes_only_where_it_may_and_says_so(project: Project) -> None:
+    """What was in the way is told, --write grants it, and --level T0 asks for less on the record."""
+    (project.folder / "out").mkdir(exist_ok=True)
+    command = ("--", "sh", "-c", "echo x >out/file")
+    denied = project.run("exec", *command)
+    assert denied.status == 2
+    assert "Permission denied" in denied.stderr
+    assert "At level T1 a function writes only to its scratch folder" in denied.stderr
+    assert "writes only to its scratch folder" in project.done("show", "latest").stdout
+    assert "scratch folder" not in project.run("exec", "--", "sh", "-c", "exit 3").stderr
+    assert not (project.folder / "out" / "file").exists()
+    project.done("exec", "--write", "out", *command)
+    (project.folder / "out" / "file").unlink()
+    project.done("exec", "--level", "T0", *command)
+    assert (project.folder / "out" / "file").read_text() == "x\n"
+    assert [body["level"] for body in project.bodies("run.finished")] == ["T1", "T1", "T1", "T0"]
+
+
+@pytest.mark.skipif(best_level() != "T1", reason="needs Landlock of Linux 6.12 and seccomp")
+def test_exec_without_a_network_has_none(project: Project) -> None:
+    """Held at T1 and refused at T0, where nothing would hold it."""
+    source = "import socket; socket.socket()"
+    done = project.run("exec", "--network", "none", "--", "python3", "-c", source)
+    assert done.status == 1
+    assert "PermissionError" in done.stderr
+    done = project.run("exec", "--network", "none", "--level", "T0", "--", "true")
+    assert done.status == 5
+    assert "network none cannot be held at T0" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------ show

@@ -12,7 +12,7 @@ import msgspec
 
 from runwright import bootstrap, views
 from runwright.cli import run
-from runwright.cli.output import json_option, messages, print_json, settings
+from runwright.cli.output import denied, json_option, messages, print_json, settings
 from runwright.kernel.drive.requests import RunBody
 from runwright.kernel.errors import Exit, Usage
 
@@ -74,6 +74,8 @@ def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **g
         sys.stdout.buffer.write(outputs["stdout"])
         sys.stdout.flush()
         sys.stderr.buffer.write(outputs["stderr"])
+    if hint := denied(ran, outputs["stderr"].decode(errors="replace")):
+        click.echo(f"runwright: {hint} See --write and --level.", err=True)
     note = f"runwright: {result['label']} {ran['status']} {ran['message']}".rstrip()
     click.echo(f"{note} (exit {status})", err=True)
     return status

@@ -98,6 +98,17 @@ def style(text: str, **how: Any) -> str:
     return click.style(text, **how)
 
 
+def denied(run: Mapping[str, Any], stderr: str) -> str:
+    """Return what may have been in the way of a run that failed; empty when nothing shows."""
+    is_denied = "Permission denied" in stderr or "Operation not permitted" in stderr
+    if run["status"] != "failed" or run["level"] != "T1" or not is_denied:
+        return ""
+    return (
+        "At level T1 a function writes only to its scratch folder and to what `write` grants, and "
+        "cannot read the store and the keys."
+    )
+
+
 def clean(text: str) -> str:
     """Return text without control characters: output of functions must not drive a terminal."""
     return "".join(

@@ -12,6 +12,7 @@ from runwright import bootstrap, views
 from runwright.cli.output import (
     COLOURS,
     clean,
+    denied,
     json_option,
     print_json,
     print_table,
@@ -185,3 +186,6 @@ def _print_run(run: dict[str, Any]) -> None:
     for blob in run["outputs"]:
         click.echo(style(f"\n{run['key']} {blob['name']} ({blob['whole_size']} bytes)", bold=True))
         click.echo(clean(blob["tail"]) if blob["tail"] is not None else "(erased)")
+    told = [blob["tail"] or "" for blob in run["outputs"] if blob["name"] == "stderr"]
+    if hint := denied(run, "".join(told)):
+        click.echo(f"\n{hint}")
