@@ -255,7 +255,7 @@ def test_exec_works_in_the_folder_where_it_is_given(project: Project) -> None:
 
 @pytest.mark.skipif(best_level() != "T1", reason="needs Landlock of Linux 6.12 and seccomp")
 def test_exec_writes_only_where_it_may_and_says_so(project: Project) -> None:
-    """What was in the way is told, --write grants it, and --level T0 asks for less on the record."""
+    """What was in the way is told; --write grants it, --level T0 asks for less on the record."""
     (project.folder / "out").mkdir(exist_ok=True)
     command = ("--", "sh", "-c", "echo x >out/file")
     denied = project.run("exec", *command)

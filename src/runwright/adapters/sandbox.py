@@ -280,19 +280,21 @@ class Sandbox:
 
 
 def outside(hidden: Iterable[str]) -> Iterator[str]:
-    """Yield paths that together hold everything but the hidden ones, each a link to nothing.
+    """Yield paths that together hold everything but the hidden ones.
 
-    Links are left out: what they lead to stands elsewhere. Folders that cannot be listed are too.
+    Links are left out: what they lead to stands elsewhere. So is what stands in a folder that
+    cannot be listed.
     """
     kept = {path.rstrip("/") for path in hidden}
     above = {path[:end] or "/" for path in kept for end, sign in enumerate(path) if sign == "/"}
+    known = kept | above
     for folder in above:
         if any(folder == path or folder.startswith(f"{path}/") for path in kept):
             continue
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.path not in kept | above and not entry.is_symlink():
+                    if entry.path not in known and not entry.is_symlink():
                         yield entry.path
         except OSError:
             continue
