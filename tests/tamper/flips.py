@@ -91,6 +91,11 @@ def _own(row: Row) -> set[int | None]:
     return {row.key[0]}
 
 
+def _own_or_first(row: Row) -> set[int | None]:
+    """Return the entry, or the first one: before it comes what is kept below 0."""
+    return {row.key[0], 0}
+
+
 def _no_entry(row: Row) -> set[int | None]:
     """Return no entry, or the first that a seal claims and that is not there."""
     return {None, row.size}
@@ -118,7 +123,7 @@ FIELDS: Mapping[str, tuple[Mapping[str, str], tuple[Field, ...]]] = {
         (
             Field("raw", "BLOB", _LEAF, _own),
             Field("leaf", "BLOB", _LEAF, _own),
-            Field("seq", "INTEGER", _PLACED, _own),
+            Field("seq", "INTEGER", _PLACED, _own_or_first),
         ),
     ),
     "tile": (
