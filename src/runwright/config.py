@@ -149,11 +149,14 @@ def _find(start: Path) -> Path | None:
 
 
 def _from_file(file: Path) -> dict[str, tuple[Any, str]]:
-    import tomllib  # lazy: 4 ms that a project without a file saves
-
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        text = file.read_text(encoding="utf-8")
+        if all(line.lstrip()[:1] in ("", "#") for line in text.splitlines()):
+            return {}
+        import tomllib  # lazy: 4 ms that a project without settings of its own saves
+
+        tables = tomllib.loads(text)
+    except (ValueError, OSError) as error:  # what a TOMLDecodeError and a UnicodeDecodeError are
         message = f"{file}: {error}"
         raise InvalidSetting(message) from error
     origin = f"file {file}"

@@ -64,7 +64,7 @@ def half_done(project: Project, *, killed: bool) -> Iterator[Finding]:
     types = [entry["type"] for entry in project.entries()]
     if types != ["ledger.opened"]:
         yield Finding("duplicated", f"a new ledger holds {types}")
-    for name, line in (("runwright.toml", "[store]\n"), (".gitignore", ".runwright/\n")):
+    for name, line in (("runwright.toml", "# [store]\n"), (".gitignore", ".runwright/\n")):
         if line not in (project.folder / name).read_text().splitlines(keepends=True):
             yield Finding("lost", f"{name} is not whole")
     names = {path.name for path in project.store.parent.rglob("*")}

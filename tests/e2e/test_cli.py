@@ -354,6 +354,7 @@ def test_show_schedule_names_the_next_occurrences(project: Project) -> None:
 
 def test_config_says_where_each_value_comes_from(project: Project) -> None:
     """A flag wins over the environment, that over the file, that over the default."""
+    project.write("runwright.toml", '[store]\npath = ".runwright/store.db"\n')
     rows = project.done(
         *("--set", "signer.every_s=2", "config", "show", "--origin", "--json"),
         env={"RUNWRIGHT_FILES_FOLDER": "papers", "RUNWRIGHT_SIGNER_EVERY_S": "3"},

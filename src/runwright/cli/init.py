@@ -15,12 +15,13 @@ from runwright.kernel.errors import Usage
 _TEMPLATE = """\
 # Settings of this project; `runwright config show --origin` lists them all.
 # Precedence: --set NAME=VALUE, environment (RUNWRIGHT_STORE_PATH), this file, default.
+# What stands here are defaults.
 
-[store]
-path = ".runwright/store.db"
+# [store]
+# path = ".runwright/store.db"
 
-[files]
-folder = "out"
+# [files]
+# folder = "out"
 """
 _IGNORED = ".runwright/\nout/\n"
 
