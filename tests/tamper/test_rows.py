@@ -48,12 +48,10 @@ def test_a_deleted_or_added_tile_is_named(sample: Sample) -> None:
     sample.grow_to(ledger.TILE_WIDTH + 1)
     verdict = after(sample, ("DELETE FROM tile", ()))
     assert (verdict.words, verdict.first_bad) == ({"tiles"}, 0)
-    for level, index in ((1, 1), (1, FAR)):
+    for level, index in ((1, 1), (1, FAR), (2, 0), (3, 0), (7, 0)):
         added = ("INSERT INTO tile VALUES (?, ?, ?)", (level, index, bytes(32)))
         verdict = after(sample, added)
         assert (verdict.words, verdict.first_bad) == ({"tiles"}, sample.size())
-    # Of a level that the record does not reach yet nothing is read, and nothing is looked at.
-    assert after(sample, ("INSERT INTO tile VALUES (3, 0, ?)", (bytes(32),))).held
 
 
 def test_deleted_seals_leave_a_record_that_is_sealed_less_far(sample: Sample) -> None:

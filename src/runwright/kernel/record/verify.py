@@ -105,8 +105,9 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
 UNASKED_OF_A_PART: Final = frozenset(
     {"length", "root", "roots", "opened", "seq", "leaf", "retired"}
 )
-#: No ledger has as many entries, so no store has as many tiles.
+#: No ledger has as many entries, so no store has as many tiles, nor tiles of a higher level.
 _TILES_MAX: Final = 1 << 62
+_LEVELS_MAX: Final = 7
 #: How many leaf hashes wait before they become part of the tree.
 _CHUNK: Final = 1 << 16
 
@@ -532,12 +533,12 @@ class _Growth:
     def close(self) -> None:
         """Take in the last leaves; there is no tile beyond the entries."""
         self.grow()
-        level, count = 1, self.size >> TILE_BITS
-        while self._tiles is not None and (count or level == 1):
-            if self._tiles(level, count, _TILES_MAX):
+        if self._tiles is None:
+            return
+        for level in range(1, _LEVELS_MAX + 1):
+            if self._tiles(level, self.size >> (level * TILE_BITS), _TILES_MAX):
                 detail = f"a tile of level {level} is kept for entries that there are not"
                 self._findings.add("tiles", self.size, detail)
-            level, count = level + 1, count >> TILE_BITS
 
     def room(self) -> int:
         """Return how many leaves may wait: up to the next sealed size, or a whole chunk."""
