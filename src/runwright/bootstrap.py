@@ -192,12 +192,13 @@ def _import_fractions() -> None:
 
 
 def private_paths(loaded: Loaded) -> list[Path]:
-    """Return what a function must neither read nor write: the store, the keys, the memory."""
+    """Return what a function must neither read nor write, but for a scratch folder of its own."""
     settings = loaded.settings
     store = loaded.path(settings.store.path)
     beside = [store.with_name(store.name + end) for end in STORE_FILES]
     memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
-    return [*beside, loaded.path(settings.signer.keys), *memories]
+    keys, scratch = loaded.path(settings.signer.keys), loaded.path(settings.conductor.scratch)
+    return [*beside, keys, scratch, *memories]
 
 
 def problem_of(loaded: Loaded, work: Command) -> str:

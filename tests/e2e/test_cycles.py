@@ -309,6 +309,13 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {marker!
         ({"level": "T2"}, f"level T2 is demanded, and this machine holds {BEST}"),
         ({"write": ["missing"]}, "write: {folder}/missing does not exist"),
         (
+            {"write": [".runwright/scratch"]},
+            (
+                "write: {folder}/.runwright/scratch would give {folder}/.runwright/scratch away; "
+                "grant a folder beside it"
+            ),
+        ),
+        (
             {"write": ["."]},
             (
                 "write: {folder} would give {folder}/.runwright/store.db away; "
@@ -327,6 +334,7 @@ def test_a_demand_that_cannot_be_held_is_refused(
     """Before the function starts, on the record, and in a dry run already."""
     project.apply(project.task("a", TRACE, word="ran", **demand))
     said = said.format(folder=project.folder)
+    (project.folder / ".runwright" / "scratch").mkdir(exist_ok=True)
     dry = project.run("run", "demo", "--dry-run")
     assert dry.status == 2
     assert f"cannot run: a: {said}" in dry.stderr

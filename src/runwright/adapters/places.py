@@ -53,7 +53,7 @@ class LocalPlaces:
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
-        self._private = [*map(os.path.realpath, private), os.path.realpath(scratch)]
+        self._private = [*map(os.path.realpath, private)]
         self._messages = messages
         self._launcher = launcher or Launcher()
         self._places: tuple[_Place | ProcessPlace, ...] = ()
