@@ -18,6 +18,7 @@ from runwright.adapters.children import Child, Launcher, LauncherLost, Report, S
 from runwright.adapters.processes import descendants
 from tests.adapters.hostile import SOON_S, Holders, alive, all_gone
 from tests.adapters.work import unique
+from tests.e2e.project import until
 
 #: A grandchild, marked with `$2`, in a session of its own that holds pipe `$1` and stdout.
 ESCAPE = 'MARKER="$2" setsid sh -c \'exec 3>"$0"; echo up >&3; exec sleep 600\' "$1" &\n'
@@ -267,7 +268,7 @@ def test_no_descendant_survives_a_killed_conductor(script: str, holders: Holders
     argv = [sys.executable, "-c", DRIVER, "-c", ESCAPE + script, "sh", str(holders.path), marker]
     with subprocess.Popen(argv, env={"PYTHONPATH": package, "MARKER": marker}) as driver:
         assert holders.came()
-        assert len(alive(marker)) >= 3
+        until(lambda: len(alive(marker)) >= 3, "the whole tree runs")
         driver.kill()
     assert holders.gone()
     assert all_gone(marker)

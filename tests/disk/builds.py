@@ -36,8 +36,9 @@ def write(self, place, data):
 it.SignerMemory._write = write
 """
 
-#: The signer remembers once the seal is committed, not before its signature is released.
+#: The signer remembers a moment after the seal is committed, not before its signature is released.
 MEMORY_LATE = """
+import select
 import runwright.adapters.signer as it
 import runwright.kernel.drive.writer as writers
 remember, seal, late = it.FileSigner._remember, writers.Writer.seal, []
@@ -45,6 +46,7 @@ it.FileSigner._remember = lambda self, head: late.append((self, head))
 def sealed(self, rows=()):
     seal(self, rows)
     while late:
+        select.select([], [], [], 0.02)
         remember(*late.pop(0))
 writers.Writer.seal = sealed
 """

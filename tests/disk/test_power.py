@@ -32,7 +32,6 @@ def test_a_power_cut_loses_no_entry_and_no_seal(volumes: Volumes, is_campaign: b
     assert campaign.unsound == []
     found = {left.order for left in campaign.cuts}
     assert found <= ORDERS
-    assert len(found) > 1
     assert found == ORDERS or not is_campaign
 
 
