@@ -23,5 +23,12 @@ TABLES: Final = (
         ),
         key=("task_id",),
         sql=__file__.removesuffix(".py") + ".sql",
+        schema="governance",
+        types={
+            "task_config": "json",
+            "enabled": "flag",
+            "created_at": "instant",
+            "updated_at": "instant",
+        },
     ),
 )

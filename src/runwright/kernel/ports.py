@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -59,6 +59,11 @@ class Batch(msgspec.Struct, kw_only=True):
         )
 
 
+#: What a column holds beside integers, text and bytes. Rows carry JSON as text, an instant as
+#: "2026-03-01T06:00:00Z", a flag as 0 or 1 and a number as a decimal in text, on every store.
+ColumnType: TypeAlias = Literal["json", "instant", "flag", "number"]
+
+
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """A table that a store keeps."""
 
@@ -69,6 +74,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     key: tuple[str, ...]
     #: The .sql file that holds its DDL, in a block `-- name: TABLE STORE` for each kind of store.
     sql: str = ""
+    #: Where it stands on a store with schemas: the settings give "governance" and others a name.
+    schema: str = ""
+    #: Column -> what it holds, of the columns that a store may have a type of its own for.
+    types: Mapping[str, ColumnType] = {}
 
 
 class Lease(Protocol):
