@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414 - offered here too
+from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - offered here too
+from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
 from runwright.kernel.run import Content, Executed, Ref, Round, RunPlan
@@ -87,7 +88,27 @@ class Lease(Protocol):
         """Give it up; releasing twice is nothing."""
 
 
-class Store(Protocol):
+class Reader(Protocol):
+    """Answers what is kept."""
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
+        """Yield the entries with start <= seq < stop, in order."""
+
+    def blob(self, digest: str) -> Content | None:
+        """Return kept bytes by digest or commitment; None when erased or never kept."""
+
+    def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str = "",
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return rows whose columns equal `where`; order is "column" or "-column"."""
+
+
+class Store(Reader, Protocol):
     """Keeps the record. Only the holder of the lease commits; everybody may submit and read."""
 
     def lease(self) -> Lease:
@@ -106,27 +127,11 @@ class Store(Protocol):
     def size(self) -> int:
         """Return how many entries there are."""
 
-    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
-        """Yield the entries with start <= seq < stop, in order."""
-
     def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
         """Return the hashes of full subtrees of a level (0: leaves), start <= index < stop."""
 
     def seals(self, *, latest: bool = False) -> list[SealRow]:
         """Return the seals by size, or the newest one only."""
-
-    def blob(self, digest: str) -> Content | None:
-        """Return kept bytes by digest or commitment; None when erased or never kept."""
-
-    def rows(
-        self,
-        table: str,
-        where: Mapping[str, Any] | None = None,
-        *,
-        order: str = "",
-        limit: int = 0,
-    ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`; order is "column" or "-column"."""
 
     def close(self) -> None:
         """Let go of the store; closing twice is nothing."""

@@ -11,8 +11,17 @@ from typing import Any, Literal, Protocol, TypeAlias
 import msgspec
 
 from runwright.kernel.criteria import Verdict
-from runwright.kernel.ports import Row, Table, World
-from runwright.kernel.run import Facts, Memory, Outcome, Round, RunPlan, Schedule, Tick
+from runwright.kernel.ports import Entry, Row, Table, World
+from runwright.kernel.run import (
+    Content,
+    Facts,
+    Memory,
+    Outcome,
+    Round,
+    RunPlan,
+    Schedule,
+    Tick,
+)
 
 #: Rows of a table, as a store returns them.
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
@@ -82,6 +91,33 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inserts: tuple[Insert, ...] = ()
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry as a fold sees it, with what the record says of the round that it belongs to."""
+
+    entry: Entry
+    #: Its hash in the tree, hex.
+    leaf: str
+    #: The spec of the round, or the one that was applied, as the workload's own type.
+    spec: Any = None
+    #: round.planned of the round, and its runs in order.
+    planned: Entry | None = None
+    runs: Sequence[RunPlan] = ()
+    #: The run that the entry is about.
+    run: RunPlan | None = None
+    #: The ends of runs of the round that the record held before this entry.
+    finished: Sequence[Recorded] = ()
+
+
+class Tables(Protocol):
+    """What a fold may ask: tables as they stood before the entry, and kept bytes."""
+
+    def rows(self, table: str, where: Mapping[str, Any] | None = None, **how: Any) -> Any:
+        """Return rows whose columns equal `where`; `order` and `limit` as a store knows them."""
+
+    def blob(self, wanted: str) -> Content | None:
+        """Return kept bytes by digest; None when they were erased."""
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work: the answers to five questions, all but `observe` and the calls pure."""
 
@@ -103,6 +139,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     judge: Callable[[Seen, Round, Sequence[Outcome]], Verdict]
     #: Return what leaves because of a verdict.
     report: Callable[[Seen, Round, Sequence[Outcome], Verdict], Sequence[Paper]]
+    #: Return the rows of `tables` that an entry leaves, by the record alone; None: it leaves none.
+    fold: Callable[[Recorded, Tables], Sequence[Row]] | None = None
 
 
 def register_nothing(

@@ -27,6 +27,7 @@ from runwright.kernel.drive.execution import (
 )
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.outbox import Outbox
+from runwright.kernel.drive.projection import Projection
 from runwright.kernel.drive.recall import Recalled, recall, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
@@ -56,7 +57,7 @@ from runwright.kernel.errors import (
     Usage,
     require,
 )
-from runwright.kernel.ports import Clock, Messages, Places, Row, Sink, Store
+from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
 from runwright.kernel.record.entries import Actor, Draft, HaltRaised, SpecApplied
 from runwright.kernel.run import Content, Memory, Outcome, Round, Tick, tick_id
 from runwright.kernel.workload import Finished, Seen, Workload
@@ -90,6 +91,7 @@ class Conductor:
         self._ports = ports
         self._store = ports.store
         self._writer = ports.writer
+        self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
         self.stop = Stop() if stop is None else stop
         self.stop.on(ports.places.wake)
         self._means = Means(
@@ -160,33 +162,9 @@ class Conductor:
                 )
             ],
             contents=[kept],
-            rows=[
-                *rows,
-                *closing,
-                Row(
-                    "spec",
-                    {
-                        "kind": kind,
-                        "name": spec.name,
-                        "digest": kept.digest,
-                        "body": body,
-                        "applied_ms": before[0]["applied_ms"] if before else now_ms,
-                        "since_ms": self._since_ms(workload, before, spec, now_ms),
-                        "seq": self._writer.next_seq,
-                    },
-                ),
-            ],
+            rows=[*rows, *closing],
         )
         return result
-
-    def _since_ms(
-        self, workload: Workload, before: Sequence[Mapping[str, Any]], spec: Any, now_ms: int
-    ) -> int:
-        """Return when the schedule of a spec came into force: it owes nothing from before."""
-        if before and decode_spec(workload, before[0]["body"]).schedule == spec.schedule:
-            since_ms: int = before[0]["since_ms"]
-            return since_ms
-        return now_ms
 
     def conduct(
         self,
@@ -228,7 +206,7 @@ class Conductor:
                 raise
             pending = Pending(self._ports.messages)
             refusal = Refusal(spec, tick, identity, error)
-            refused = add_refused(refusal, pending, seq=self._writer.next_seq, at_ms=at)
+            refused = add_refused(refusal, pending)
             pending.commit(self._writer)
             fields = {"kind": kind, "name": name, "code": error.code}
             self._ports.messages("tick.refused", refused.message, level="error", **fields)
@@ -330,7 +308,6 @@ class Conductor:
             spec=spec,
             tick=first.occurrence,
             id=row["id"],
-            seq=row["seq"],
             label=row["label"],
             rounds=[found.id for found in rounds],
             seen=Seen(

@@ -347,16 +347,14 @@ class Execution:
         outcome, left = _recordable(outcome)
         run = self._plans[outcome.key]
         self._it.outcomes[outcome.key] = outcome
-        rows = []
         memory = ""
         if left is not None and run.lane:
             kept = encode(left)
             memory = digest(kept)
             self._it.memory[run.lane] = left
-            key = {"kind": self._it.kind, "name": self._it.name, "lane": run.lane}
-            rows.append(Row("lane", {**key, "memory": kept.decode()}))
+            contents = [*contents, Content(digest=memory, data=kept)]
         body = finished_body(outcome, memory)
-        self._pending.add(contents=contents, rows=rows)
+        self._pending.add(contents=contents)
         self._draft(run.key, body, blobs=outcome.blobs)
         if self._pending_since_s is None:
             self._pending_since_s = self._clock.monotonic_s()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,10 +18,17 @@ from runwright.kernel.record.entries import (
     RunFinished,
     decode,
 )
-from runwright.kernel.run import Outcome, Round, RunPlan, run_id
+from runwright.kernel.run import Content, Outcome, Round, RunPlan, run_id
 
 #: The fields of a round that stand in `policy` of round.planned.
 POLICY: Final = ("rate", "retry", "deadline_s", "judge_every")
+
+
+class Blobs(Protocol):
+    """Where kept bytes are."""
+
+    def blob(self, wanted: str, /) -> Content | None:
+        """Return kept bytes by digest."""
 
 
 class Recalled(msgspec.Struct, kw_only=True):
@@ -115,7 +122,7 @@ def read(raw: bytes) -> Entry:
         raise StoreCorrupt(message) from error
 
 
-def pinned(store: Store, wanted: str, seq: int) -> bytes:
+def pinned(store: Blobs, wanted: str, seq: int) -> bytes:
     """Return pinned bytes, checked against their digest. Raises: store-corrupt."""
     kept = store.blob(wanted)
     if kept is None or digest(kept.data) != wanted:

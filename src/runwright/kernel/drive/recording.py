@@ -24,7 +24,6 @@ from runwright.kernel.drive.outbox import paper_rows
 from runwright.kernel.drive.recall import Recalled, policy_of
 from runwright.kernel.drive.ticks import Conducted, Spec, TickState, conducted, request_row
 from runwright.kernel.errors import Usage, require
-from runwright.kernel.ports import Row
 from runwright.kernel.record.entries import (
     Actor,
     Draft,
@@ -111,12 +110,7 @@ def add_planned(
     pending.add(
         [Draft(body=body, round=identity, actor=_actor(state.tick), blobs=blobs)],
         [*state.kept, *kept.values()],
-        [_round_row(state, planned, identity, seq)],
     )
-    if state.seq < 0:
-        state.seq = seq
-        values = _tick_values(spec, state.tick, state.id, seq=seq, at=seen.at)
-        pending.add(rows=[Row("tick", {**values, "state": "open", "label": planned.label})])
     state.kept = []
     state.rounds.append(identity)
     state.label = state.label or planned.label
@@ -180,12 +174,6 @@ def add_judged(
         papers=len(papers),
     )
     kept = [_pinned(_paper_list(papers))] if papers else []
-    judged = {
-        "judged_seq": seq,
-        "judged_ms": judgement.at_ms,
-        "verdict": verdict.status,
-        "outcome": verdict.label,
-    }
     pending.add(
         [
             Draft(
@@ -196,17 +184,11 @@ def add_judged(
             )
         ],
         kept,
-        [
-            Row("round", {"seq": under_way.seq, **judged}, update=True),
-            *paper_rows(papers, seq=seq, round_id=under_way.id),
-        ],
+        paper_rows(papers, seq=seq, round_id=under_way.id),
     )
-    if judgement.is_last:
-        closed = {"seq": state.seq, "state": "closed", "label": state.label}
-        pending.add(rows=[Row("tick", closed, update=True)])
-        if isinstance(state.tick, Requested):
-            result = conducted(state, verdict, judgement.stopped)
-            pending.add(rows=[request_row(state.tick.id, result)])
+    if judgement.is_last and isinstance(state.tick, Requested):
+        result = conducted(state, verdict, judgement.stopped)
+        pending.add(rows=[request_row(state.tick.id, result)])
     pending.say(
         "round.judged",
         kind=state.spec.kind,
@@ -239,7 +221,7 @@ def add_interrupted(
     under_way.outcomes[run.key] = outcome
 
 
-def add_refused(refusal: Refusal, pending: Pending, *, seq: int, at_ms: int) -> Conducted:
+def add_refused(refusal: Refusal, pending: Pending) -> Conducted:
     """Add a tick that could not be planned, and return what came of it."""
     spec, tick, identity, error = refusal
     message = printable(str(error), MESSAGE_MAX)
@@ -253,10 +235,7 @@ def add_refused(refusal: Refusal, pending: Pending, *, seq: int, at_ms: int) -> 
         message=message,
     )
     result = Conducted(tick=identity, error=error.code, message=message)
-    refused = {"state": "refused", "reason": f"{error.code}: {message}"}
-    rows = [Row("tick", {**_tick_values(spec, tick, identity, seq=seq, at=at_ms), **refused})]
-    if isinstance(tick, Requested):
-        rows.append(request_row(tick.id, result))
+    rows = [request_row(tick.id, result)] if isinstance(tick, Requested) else []
     blobs = (blob_of("spec", kept),)
     pending.add([Draft(body=body, tick=identity, actor=_actor(tick), blobs=blobs)], [kept], rows)
     return result
@@ -284,37 +263,3 @@ def _actor(tick: Tick) -> Actor:
     if isinstance(tick, Scheduled):
         return Actor(kind="schedule")
     return Actor(kind="person", id=tick.by if isinstance(tick, Requested) else "")
-
-
-def _tick_values(
-    spec: Spec, tick: Tick, identity: str, *, seq: int, at: int
-) -> dict[str, str | int]:
-    return {
-        "seq": seq,
-        "id": identity,
-        "kind": spec.kind,
-        "name": spec.name,
-        "occurrence": msgspec.json.encode(tick).decode(),
-        "scheduled": int(isinstance(tick, Scheduled)),
-        "planned_ms": tick.planned_ms,
-        "last_ms": tick.planned_ms,
-        "at": at,
-    }
-
-
-def _round_row(state: TickState, planned: Round, identity: str, seq: int) -> Row:
-    return Row(
-        "round",
-        {
-            "seq": seq,
-            "id": identity,
-            "tick": state.id,
-            "idx": len(state.rounds),
-            "kind": state.spec.kind,
-            "name": state.spec.name,
-            "key": planned.key,
-            "label": planned.label,
-            "runs": len(planned.runs),
-            "at": state.seen.at,
-        },
-    )

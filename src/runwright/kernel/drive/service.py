@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from runwright.kernel.canonical import digest
 from runwright.kernel.drive.conductor import Conductor, Ports
 from runwright.kernel.drive.requests import ApplyBody, EraseBody, RunBody
 from runwright.kernel.drive.schedule import (
@@ -29,7 +28,7 @@ from runwright.kernel.drive.ticks import (
     request_row,
 )
 from runwright.kernel.errors import Deferred, NotCanonical, RunwrightError, Usage
-from runwright.kernel.ports import Bell, Row
+from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import (
     Actor,
     BlobErased,
@@ -287,8 +286,8 @@ class Service:
     def _record_passed(
         self, timed: Timed, passed: Sequence[Passed], now_ms: int, *, reason: str = ""
     ) -> None:
-        drafts, rows = [], []
-        for index, item in enumerate(passed):
+        drafts = []
+        for item in passed:
             drafts.append(
                 Draft(
                     body=TickPassed(
@@ -304,27 +303,6 @@ class Service:
                     actor=Actor(kind="schedule"),
                 )
             )
-            rows.append(
-                Row(
-                    "tick",
-                    {
-                        "seq": self._ports.writer.next_seq + index,
-                        "id": digest(f"{timed.kind}/{timed.name}/{item.last_ms}".encode()),
-                        "kind": timed.kind,
-                        "name": timed.name,
-                        "occurrence": msgspec.json.encode(
-                            Scheduled(planned_ms=item.first_ms)
-                        ).decode(),
-                        "scheduled": 1,
-                        "planned_ms": item.first_ms,
-                        "last_ms": item.last_ms,
-                        "count": item.count,
-                        "at": now_ms,
-                        "state": item.status.lower(),
-                        "reason": reason or item.reason,
-                    },
-                )
-            )
             self._ports.messages(
                 "tick.passed",
                 level="warning",
@@ -333,7 +311,7 @@ class Service:
                 reason=reason or item.reason,
                 count=item.count,
             )
-        self._ports.writer.commit(drafts, rows=rows)
+        self._ports.writer.commit(drafts)
 
     def _failures(self, timed: Timed) -> int:
         """Return how many of the newest ticks failed in a row, by their last verdicts."""

@@ -35,8 +35,6 @@ class TickState(msgspec.Struct, kw_only=True):
     seen: Seen
     #: What `observe` kept, to be written with the first round.
     kept: list[Content] = []
-    #: The seq of the first entry of the tick; -1 before there is one.
-    seq: int = -1
     #: The ids of its rounds, in order.
     rounds: list[str] = []
     #: How many outcomes there are of each status, over all rounds.

@@ -8,7 +8,7 @@ store holds is then for the next start to find out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from runwright.kernel.errors import (
     Halt,
@@ -27,12 +27,21 @@ from runwright.kernel.record.entries import (
     Draft,
     LedgerAdopted,
 )
-from runwright.kernel.record.ledger import append
+from runwright.kernel.record.ledger import Appended, append
 from runwright.kernel.record.seal import Heads, Signer, open_head
 from runwright.kernel.run import Content
 
 #: A wall clock that moved this much against the monotonic clock is recorded.
 STEP_MS_MIN: Final = 2_000
+
+
+#: Entries in their place, and the bytes kept with them -> the rows that they leave.
+Fold: TypeAlias = Callable[[Appended, Sequence[Content]], Sequence[Row]]
+
+
+def fold_nothing(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:  # noqa: ARG001
+    """Return no rows: for a writer of entries that no table shows."""
+    return ()
 
 
 class Writer:
@@ -62,6 +71,8 @@ class Writer:
             self._lease.release()
             raise
         self._broken: RunwrightError | None = None
+        #: What entries make of the tables; a conductor puts in one that knows its workloads.
+        self.fold: Fold = fold_nothing
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
 
@@ -97,7 +108,7 @@ class Writer:
             entries=appended.entries,
             tiles=appended.tiles,
             contents=list(contents),
-            rows=list(rows),
+            rows=[*self.fold(appended, contents), *rows],
             erased=list(erased),
         )
         self._write(batch)

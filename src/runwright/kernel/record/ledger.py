@@ -82,6 +82,8 @@ class Appended(msgspec.Struct, frozen=True):
 
     head: Head
     entries: list[StoredEntry]
+    #: The same entries as they read back.
+    decoded: list[Entry]
     tiles: list[Tile]
 
 
@@ -136,17 +138,19 @@ def append(head: Head, origin: str, ts_ms: int, drafts: Sequence[Draft]) -> Appe
     """
     seq, prev, edge = head.size, head.prev, list(head.frontier)
     entries: list[StoredEntry] = []
+    decoded: list[Entry] = []
     tiles: list[Tile] = []
     for draft in drafts:
-        raw = _encoded(draft, origin, seq, prev, ts_ms)
+        raw, back = _encoded(draft, origin, seq, prev, ts_ms)
+        decoded.append(back)
         prev = _sha256(b"\0" + raw).digest()
         entries.append(StoredEntry(seq, raw, prev))
         _push(edge, seq, prev, tiles)
         seq += 1
-    return Appended(Head(seq, prev, tuple(edge)), entries, tiles)
+    return Appended(Head(seq, prev, tuple(edge)), entries, decoded, tiles)
 
 
-def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> bytes:
+def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tuple[bytes, Entry]:
     body = draft.body
     kind = TYPES.get(type(body))
     if kind is None:
@@ -183,7 +187,7 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> by
     if len(raw) > ENTRY_MAX:
         msg = f"{kind} entry of {len(raw)} bytes is over the limit of {ENTRY_MAX}"
         raise NotCanonical(msg, hint="Keep large things as a blob and name them by digest.")
-    return raw
+    return raw, back
 
 
 def _beside_text(body: msgspec.Struct) -> tuple[Any, ...]:

@@ -1,0 +1,308 @@
+"""Folds entries into the rows of tables: the same rows when they are written and when rebuilt.
+
+A row that the record determines is never written by hand: the kernel's own tables and those of a
+workload follow from the entries alone, so that whoever doubts a table folds the ledger again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from runwright.kernel.canonical import digest
+from runwright.kernel.drive.recall import pinned, read
+from runwright.kernel.drive.ticks import decode_spec
+from runwright.kernel.ports import Reader, Row
+from runwright.kernel.record.entries import (
+    Entry,
+    RoundJudged,
+    RoundPlanned,
+    RunFinished,
+    SpecApplied,
+    TickPassed,
+    TickRefused,
+)
+from runwright.kernel.record.ledger import Appended
+from runwright.kernel.run import Content, RunPlan, Scheduled, run_id
+from runwright.kernel.workload import Recorded, Workload
+
+#: Types that a workload's fold sees beside those of its own rounds and specs.
+_EVERYBODYS: Final = ("blob.erased",)
+
+
+class _Open(msgspec.Struct, kw_only=True):
+    """A round that is planned and not judged, as the fold knows it."""
+
+    planned: Entry
+    #: The first entry of its tick, and what the tick is called so far.
+    tick_seq: int
+    label: str
+    #: run id -> plan; None before it is needed.
+    runs: dict[str, RunPlan] | None = None
+    spec: Any = None
+    #: run.finished of its runs so far.
+    finished: list[Recorded]
+
+
+class Projection:
+    """Knows the rounds that are open, and what each further entry makes of the tables."""
+
+    def __init__(self, tables: Reader, workloads: Mapping[str, Workload], past: Reader) -> None:
+        """Fold into these tables; blobs, and what was open before, stand in the `past`."""
+        self._tables = tables
+        self._past = past
+        self._workloads = workloads
+        self._folding = {kind: it for kind, it in workloads.items() if it.fold is not None}
+        self._open: dict[str, _Open] = {}
+        self._by_run: dict[str, _Open] = {}
+        self._contents: dict[str, Content] = {}
+        self._kernel: Mapping[type, Callable[[Entry], Iterator[Row]]] = {
+            SpecApplied: self._spec_applied,
+            TickPassed: self._tick_passed,
+            TickRefused: self._tick_refused,
+            RoundPlanned: self._round_planned,
+            RunFinished: self._run_finished,
+            RoundJudged: self._round_judged,
+        }
+
+    # --------------------------------------------------------------------- what a fold may ask
+
+    def rows(self, table: str, where: Mapping[str, Any] | None = None, **how: Any) -> Any:
+        """Return rows of a table as they stand before this entry."""
+        return self._tables.rows(table, where, **how)
+
+    def blob(self, wanted: str) -> Content | None:
+        """Return kept bytes, also those that are about to be written."""
+        return self._contents.get(wanted) or self._past.blob(wanted)
+
+    # ------------------------------------------------------------------------------- the fold
+
+    def fold(self, appended: Appended, contents: Sequence[Content] = ()) -> list[Row]:
+        """Return the rows that entries leave, in the order in which they are to be written."""
+        self._contents = {item.digest: item for item in contents}
+        rows: list[Row] = []
+        for entry, stored in zip(appended.decoded, appended.entries, strict=True):
+            rows += self.rows_of(entry, stored.leaf)
+        self._contents = {}
+        return rows
+
+    def rows_of(self, entry: Entry, leaf: bytes) -> list[Row]:
+        """Return the rows that one entry leaves."""
+        rows: list[Row] = []
+        fold = self._kernel.get(type(entry.body))
+        if fold is not None:
+            rows += fold(entry)
+        if self._folding:
+            rows += self._workload_rows(entry, leaf)
+        if isinstance(entry.body, RoundJudged):
+            self._close(entry)
+        return rows
+
+    def _spec_applied(self, entry: Entry) -> Iterator[Row]:
+        body: SpecApplied = entry.body
+        kept = pinned(self, body.digest, entry.seq)
+        before = self.rows("spec", {"kind": body.kind, "name": body.name})
+        yield Row(
+            "spec",
+            {
+                "kind": body.kind,
+                "name": body.name,
+                "digest": body.digest,
+                "body": kept,
+                "applied_ms": before[0]["applied_ms"] if before else entry.ts,
+                "since_ms": self._since_ms(entry, before, kept),
+                "seq": entry.seq,
+            },
+        )
+
+    def _since_ms(self, entry: Entry, before: Sequence[Mapping[str, Any]], kept: bytes) -> int:
+        """Return when the schedule of a spec came into force: it owes nothing from before."""
+        workload = self._workloads[entry.body.kind]
+        if before:
+            old, new = (decode_spec(workload, body) for body in (before[0]["body"], kept))
+            if old.schedule == new.schedule:
+                since_ms: int = before[0]["since_ms"]
+                return since_ms
+        return entry.ts
+
+    def _tick_passed(self, entry: Entry) -> Iterator[Row]:
+        body: TickPassed = entry.body
+        yield _tick(
+            entry,
+            Scheduled(planned_ms=body.first_ms),
+            id=digest(f"{body.kind}/{body.name}/{body.last_ms}".encode()),
+            last_ms=body.last_ms,
+            count=body.count,
+            state=body.status.lower(),
+            reason=body.reason,
+        )
+
+    def _tick_refused(self, entry: Entry) -> Iterator[Row]:
+        body: TickRefused = entry.body
+        reason = f"{body.code}: {body.message}"
+        yield _tick(entry, body.occurrence, id=entry.tick, state="refused", reason=reason)
+
+    def _round_planned(self, entry: Entry) -> Iterator[Row]:
+        body: RoundPlanned = entry.body
+        if body.index == 0:
+            tick_seq, label = entry.seq, body.label
+            state = {"id": body.tick, "at": body.at, "state": "open", "label": label}
+            yield _tick(entry, body.occurrence, **state)
+        else:
+            (tick,) = self.rows("tick", {"id": body.tick, "state": "open"})
+            tick_seq, label = tick["seq"], tick["label"] or body.label
+            if label != tick["label"]:
+                yield Row("tick", {"seq": tick_seq, "label": label}, update=True)
+        self._open[entry.round] = _Open(planned=entry, tick_seq=tick_seq, label=label, finished=[])
+        yield Row(
+            "round",
+            {
+                "seq": entry.seq,
+                "id": entry.round,
+                "tick": body.tick,
+                "idx": body.index,
+                "kind": body.kind,
+                "name": body.name,
+                "key": body.key,
+                "label": body.label,
+                "runs": body.runs,
+                "at": body.at,
+            },
+        )
+
+    def _run_finished(self, entry: Entry) -> Iterator[Row]:
+        body: RunFinished = entry.body
+        if body.memory:
+            under_way = self._round_of_run(entry)
+            planned: RoundPlanned = under_way.planned.body
+            lane = (under_way.runs or {})[entry.run].lane
+            key = {"kind": planned.kind, "name": planned.name, "lane": lane}
+            kept = pinned(self, body.memory, entry.seq)
+            yield Row("lane", {**key, "memory": kept.decode()})
+
+    def _round_judged(self, entry: Entry) -> Iterator[Row]:
+        body: RoundJudged = entry.body
+        under_way = self._round(entry.round)
+        judged = {
+            "judged_seq": entry.seq,
+            "judged_ms": entry.ts,
+            "verdict": body.status,
+            "outcome": body.label,
+        }
+        yield Row("round", {"seq": under_way.planned.seq, **judged}, update=True)
+        if body.last:
+            closed = {"seq": under_way.tick_seq, "state": "closed"}
+            yield Row("tick", closed, update=True)
+
+    # --------------------------------------------------------------------- folds of workloads
+
+    def _workload_rows(self, entry: Entry, leaf: bytes) -> Iterator[Row]:
+        kind = getattr(entry.body, "kind", "")
+        if entry.type in _EVERYBODYS:
+            for workload in self._folding.values():
+                yield from self._ask(workload, entry, leaf)
+        elif entry.run or entry.round:
+            if not any(found.planned.body.kind in self._folding for found in self._rounds()):
+                return
+            under_way = self._round_of_run(entry) if entry.run else self._round(entry.round)
+            kind = under_way.planned.body.kind
+            if kind in self._folding:
+                yield from self._ask(self._folding[kind], entry, leaf, under_way)
+        elif kind in self._folding:
+            yield from self._ask(self._folding[kind], entry, leaf)
+
+    def _ask(
+        self, workload: Workload, entry: Entry, leaf: bytes, under_way: _Open | None = None
+    ) -> Sequence[Row]:
+        spec, runs = None, {}
+        if under_way is not None:
+            runs = self._runs(under_way)
+            if under_way.spec is None:
+                under_way.spec = self._decoded(workload, under_way.planned.body.spec, entry.seq)
+            spec = under_way.spec
+        elif isinstance(entry.body, SpecApplied):
+            spec = self._decoded(workload, entry.body.digest, entry.seq)
+        recorded = Recorded(
+            entry=entry,
+            leaf=leaf.hex(),
+            spec=spec,
+            planned=under_way.planned if under_way else None,
+            runs=tuple(runs.values()),
+            run=runs.get(entry.run),
+            finished=tuple(under_way.finished) if under_way else (),
+        )
+        if under_way is not None and isinstance(entry.body, RunFinished):
+            under_way.finished.append(recorded)
+        return workload.fold(recorded, self) if workload.fold else ()
+
+    def _decoded(self, workload: Workload, spec: str, seq: int) -> Any:
+        return decode_spec(workload, pinned(self, spec, seq))
+
+    # ------------------------------------------------------------------------- what is open
+
+    def _round(self, identity: str) -> _Open:
+        if identity not in self._open:
+            self._load()
+        return self._open[identity]
+
+    def _rounds(self) -> Sequence[_Open]:
+        if not self._open:
+            self._load()
+        return list(self._open.values())
+
+    def _round_of_run(self, entry: Entry) -> _Open:
+        if entry.run not in self._by_run:
+            if not self._open:
+                self._load()
+            for under_way in self._open.values():
+                self._runs(under_way)
+        return self._by_run[entry.run]
+
+    def _runs(self, under_way: _Open) -> dict[str, RunPlan]:
+        if under_way.runs is None:
+            planned = under_way.planned
+            roster = pinned(self, planned.body.roster, planned.seq)
+            plans = msgspec.json.decode(roster, type=list[RunPlan])
+            under_way.runs = {run_id(round=planned.round, key=plan.key): plan for plan in plans}
+            self._by_run.update(dict.fromkeys(under_way.runs, under_way))
+        return under_way.runs
+
+    def _load(self) -> None:
+        """Take over the rounds that another process left open."""
+        for row in self.rows("round", {"judged_seq": None}, order="seq"):
+            (tick,) = self.rows("tick", {"id": row["tick"], "state": "open"})
+            entries = self._past.entries(row["seq"])
+            planned = read(next(entries).raw)
+            under_way = _Open(
+                planned=planned, tick_seq=tick["seq"], label=tick["label"], finished=[]
+            )
+            self._open[planned.round] = under_way
+            if planned.body.kind in self._folding:
+                runs = self._runs(under_way)
+                for stored in entries:
+                    entry = read(stored.raw)
+                    if entry.run in runs and isinstance(entry.body, RunFinished):
+                        found = Recorded(entry=entry, leaf=stored.leaf.hex(), run=runs[entry.run])
+                        under_way.finished.append(found)
+
+    def _close(self, entry: Entry) -> None:
+        closed = self._open.pop(entry.round)
+        for run in closed.runs or ():
+            del self._by_run[run]
+
+
+def _tick(entry: Entry, occurrence: Any, **more: Any) -> Row:
+    """Return the row of a tick by the entry that it begins with."""
+    values = {
+        "seq": entry.seq,
+        "kind": entry.body.kind,
+        "name": entry.body.name,
+        "occurrence": msgspec.json.encode(occurrence).decode(),
+        "scheduled": int(isinstance(occurrence, Scheduled)),
+        "planned_ms": occurrence.planned_ms,
+        "last_ms": occurrence.planned_ms,
+        "at": entry.ts,
+    }
+    return Row("tick", {**values, **more})
