@@ -337,6 +337,36 @@ def _begin_keys(folder: Path) -> Path:
     return unfinished
 
 
+def rebuild(loaded: Loaded, *, write: bool) -> list[Mapping[str, str]]:
+    """Fold the ledger again and return where the tables in use differ; `write` mends them.
+
+    Raises: store-busy when they are to be written and another conductor holds the store.
+    """
+    # lazy: only `db rebuild` folds again
+    import msgspec  # lazy: as above
+
+    from runwright.adapters.memory import MemoryStore  # lazy: as above
+    from runwright.kernel.drive import rebuild as folding  # lazy: as above
+
+    known = workloads()
+    tables = [table for workload in known.values() for table in workload.tables]
+    store = open_store(loaded, read_only=not write)
+    try:
+        lease = store.lease() if write else None
+        try:
+            again = MemoryStore(tables=tables)
+            folding.fold_again(store, known, again)
+            found = folding.differences(store, again, tables)
+            if write and found:
+                store.commit(folding.rows_of(again, tables))
+        finally:
+            if lease is not None:
+                lease.release()
+    finally:
+        store.close()
+    return [msgspec.structs.asdict(item) for item in found]
+
+
 def spec_of(known: Mapping[str, Workload], row: Mapping[str, Any]) -> Any:
     """Return the typed spec of a row of the spec table."""
     from runwright.kernel.drive.ticks import decode_spec  # lazy: only who looks at specs

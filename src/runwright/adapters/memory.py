@@ -103,6 +103,8 @@ class MemoryStore:
         self._seals.update({seal.size: seal for seal in batch.seals})
         for item in batch.contents:
             self._blobs.setdefault(item.digest, item)
+        for name in batch.emptied:
+            self._rows[name].clear()
         for row in batch.rows:
             rows, names = self._rows[row.table], self._tables[row.table].key
             key = tuple(row.values.get(name, len(rows) + 1) for name in names)

@@ -212,6 +212,8 @@ class SqliteStore:
         if batch.contents:
             values = [(item.digest, item.salt, item.data) for item in batch.contents]
             db.executemany(_SQL["insert-blob"], values)
+        for name in batch.emptied:
+            db.execute(f'DELETE FROM "{self._table(name).name}"')  # noqa: S608 - a name of ours
         for row in batch.rows:
             statement, columns = self._upsert(row)
             db.execute(statement, [row.values[column] for column in columns])

@@ -58,3 +58,20 @@ def migrate(ctx: click.Context, *, as_json: bool) -> None:
     else:
         done = ", ".join(found["migrated"]) or "nothing to do"
         click.echo(f"{found['store']}: schema {found['schema']}, {done}")
+
+
+@command.command("rebuild")
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit 4 on a difference.")
+@json_option
+@click.pass_context
+def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
+    """Fold the ledger again and put right every table that does not follow from it."""
+    found = bootstrap.rebuild(settings(ctx), write=not only_check)
+    if as_json:
+        print_json({"differences": found, "written": bool(found) and not only_check})
+    else:
+        for item in found:
+            click.echo(f"{item['table']} {item['key']}: {item['what']}")
+        done = "differ" if only_check else "were put right"
+        click.echo(f"{len(found)} rows {done}" if found else "every table follows from the ledger")
+    return Exit.HALT if found and only_check else Exit.DONE

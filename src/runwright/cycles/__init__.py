@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runwright.cycles.fold import fold
 from runwright.cycles.judge import judge
 from runwright.cycles.observe import observe
 from runwright.cycles.plan import plan
@@ -21,4 +22,5 @@ WORKLOAD = Workload(
     plan=plan,
     judge=judge,
     report=report,
+    fold=fold,
 )

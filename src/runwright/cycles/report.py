@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,28 +32,50 @@ def report(
         for blob in outcome.blobs
         if blob.name in ("stdout", "stderr")
     ]
-    ended_ms = max([seen.at, *(outcome.finished_ms for outcome in outcomes)])
-    bundle = {
-        "cycle_id": round.label,
-        "orchestrator": spec.orchestrator,
-        "orchestrator_version": spec.orchestrator_version,
-        "hash_chain_id": hash_chain_id(spec, round.label),
-        "execution_timestamp": instant_text(ended_ms),
-        "tasks_executed": verdict.counts["tasks_executed"],
-        "success_count": verdict.counts["success_count"],
-        "failure_count": verdict.counts["failure_count"],
-        "cycle_status": verdict.label,
-        "results": [_result(run.agent, outcome) for run, outcome in ordered],
-    }
+    found = bundle(
+        spec,
+        round.label,
+        at_ms=max([seen.at, *(outcome.finished_ms for outcome in outcomes)]),
+        counts=verdict.counts,
+        status=verdict.label,
+        results=[(run.agent, outcome) for run, outcome in ordered],
+    )
     return [
         Paper(
             sink="files",
             name=f"evidence/{round.label}.json",
-            body=msgspec.json.encode(bundle).decode(),
+            body=msgspec.json.encode(found).decode(),
             hold="sealed",
             inserts=tuple(inserts),
         )
     ]
+
+
+def bundle(
+    spec: CycleSpec,
+    cycle_id: str,
+    *,
+    at_ms: int,
+    counts: Mapping[str, int],
+    status: str,
+    results: Sequence[tuple[str, Any]],
+) -> dict[str, Any]:
+    """Return the evidence of a cycle under the seed's keys.
+
+    `results`: the agent of each function, and its Outcome or the body that records it.
+    """
+    return {
+        "cycle_id": cycle_id,
+        "orchestrator": spec.orchestrator,
+        "orchestrator_version": spec.orchestrator_version,
+        "hash_chain_id": hash_chain_id(spec, cycle_id),
+        "execution_timestamp": instant_text(at_ms),
+        "tasks_executed": counts["tasks_executed"],
+        "success_count": counts["success_count"],
+        "failure_count": counts["failure_count"],
+        "cycle_status": status,
+        "results": [_result(agent, ended) for agent, ended in results],
+    }
 
 
 def hash_chain_id(spec: CycleSpec, cycle_id: str) -> str:
@@ -61,7 +83,7 @@ def hash_chain_id(spec: CycleSpec, cycle_id: str) -> str:
     return f"HC-{spec.agent}-ORCHESTRATOR-{cycle_id}"
 
 
-def _result(agent: str, outcome: Outcome) -> dict[str, Any]:
+def _result(agent: str, outcome: Any) -> dict[str, Any]:
     used = outcome.used
     result = {
         "task_name": outcome.key,

@@ -44,6 +44,8 @@ class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True)
     title: str = ""
     #: The agent that orchestrates.
     agent: str = "LARS"
+    #: The rules that the registration of the orchestrator names.
+    compliance: tuple[str, ...] = ("ADR-007", "ADR-010", "ADR-002")
     #: The rows of the registry that it executes.
     task_type: str = "VISION_FUNCTION"
     #: The folder below which functions must lie, relative to the spec file.

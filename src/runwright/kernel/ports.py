@@ -52,11 +52,19 @@ class Batch(msgspec.Struct, kw_only=True):
     seals: list[SealRow] = []
     #: Digests of blobs to delete, with their salts.
     erased: list[str] = []
+    #: Tables that are emptied before `rows` are written.
+    emptied: list[str] = []
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""
         return bool(
-            self.entries or self.tiles or self.contents or self.rows or self.seals or self.erased
+            self.entries
+            or self.tiles
+            or self.contents
+            or self.rows
+            or self.seals
+            or self.erased
+            or self.emptied
         )
 
 
@@ -79,6 +87,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = ""
     #: Column -> what it holds, of the columns that a store may have a type of its own for.
     types: Mapping[str, ColumnType] = {}
+    #: The columns that follow from the record: all of a projection, none of what people keep.
+    folded: tuple[str, ...] = ()
 
 
 class Lease(Protocol):
