@@ -20,11 +20,11 @@ def command() -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, *, as_json: bool) -> int:
-    """Check the file: its version and SQLite's integrity check; `verify` checks what it says."""
+    """Check the store: its version, its integrity or its server; `verify` checks what it says."""
     store = bootstrap.open_store(settings(ctx), read_only=True)
     try:
         found: dict[str, Any] = {
-            "store": str(store.path),
+            "store": store.name,
             "schema": store.version(),
             "problems": store.check(),
         }
@@ -47,7 +47,7 @@ def migrate(ctx: click.Context, *, as_json: bool) -> None:
     store = bootstrap.open_store(settings(ctx))
     try:
         found: dict[str, Any] = {
-            "store": str(store.path),
+            "store": store.name,
             "schema": store.version(),
             "migrated": store.migrate(),
         }

@@ -291,7 +291,7 @@ def narrator(loaded: Loaded) -> Messages:
             specs[kind, name] = msgspec.json.decode(rows[0]["body"], type=known) if rows else None
         return specs[kind, name]
 
-    store = str(loaded.path(loaded.settings.store.path))
+    store = bootstrap.store_name(loaded)
     return Narrator(bootstrap.CLOCK, spec, plain, store=store)
 
 
