@@ -11,8 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from runwright.kernel.drive.recall import Recalled, read, recall
-from runwright.kernel.drive.schedule import occurrences
-from runwright.kernel.drive.service import anchored
+from runwright.kernel.drive.schedule import anchored, occurrences
 from runwright.kernel.errors import UnknownName
 from runwright.kernel.ports import Store
 from runwright.kernel.run import instant_text, run_id

@@ -83,6 +83,8 @@ CREATE TABLE spec (
     applied_ms bigint NOT NULL,
     -- When the schedule that it has now came into force.
     since_ms   bigint NOT NULL,
+    -- What it runs by: JSON of its schedule, or of what operators made of it.
+    in_force   text NOT NULL,
     seq        bigint NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -155,6 +157,34 @@ CREATE TABLE paper (
 );
 CREATE INDEX paper_open ON paper (seq, idx) WHERE state = 'open';
 
+CREATE TABLE decision (
+    seq        bigint PRIMARY KEY,
+    document   text NOT NULL,
+    subject    text NOT NULL,
+    action     text NOT NULL,
+    person     text NOT NULL,
+    reason     text NOT NULL,
+    evidence   text NOT NULL,
+    seen       text NOT NULL,
+    first_seq  bigint NOT NULL,
+    last_seq   bigint NOT NULL,
+    expires_ms bigint NOT NULL,
+    made_ms    bigint NOT NULL,
+    at_ms      bigint NOT NULL,
+    key        text NOT NULL
+);
+CREATE INDEX decision_subject ON decision (subject);
+CREATE INDEX decision_document ON decision (document);
+
+-- Signatures of agents over leaf hashes; an empty value waits for the next seal.
+CREATE TABLE signature (
+    seq   bigint PRIMARY KEY,
+    agent text NOT NULL,
+    key   text NOT NULL DEFAULT '',
+    value text NOT NULL DEFAULT ''
+);
+CREATE INDEX signature_waiting ON signature (seq) WHERE value = '';
+
 -- name: session
 -- Whatever the server's defaults are: a commit is on its disk when it returns, a vanished client
 -- is noticed, and one that was stopped inside a transaction does not hold it for ever.
@@ -184,6 +214,14 @@ INSERT INTO about (product, version) VALUES (%s, %s)
 
 -- name: insert-place
 INSERT INTO place (name, schema) VALUES (%s, %s)
+
+-- name: delete-place
+DELETE FROM place WHERE name = %s
+
+-- name: relation
+SELECT c.relkind::text, coalesce(obj_description(c.oid, 'pg_class'), '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
 
 -- name: places
 SELECT name, schema FROM place
@@ -297,6 +335,7 @@ GRANT "{schema}_application" TO "{schema}_conductor", "{schema}_operator";
 -- The conductor appends, and keeps the rows that entries change.
 GRANT INSERT ON "{schema}".entry, "{schema}".tile TO "{schema}_conductor";
 GRANT INSERT, UPDATE ON "{schema}".seal, "{schema}".spec, "{schema}".tick, "{schema}".round, "{schema}".lane,
-    "{schema}".paper, "{schema}".request TO "{schema}_conductor";
+    "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature
+    TO "{schema}_conductor";
 GRANT INSERT, DELETE ON "{schema}".blob TO "{schema}_conductor";
 GRANT UPDATE ON "{schema}".lease TO "{schema}_conductor";

@@ -51,6 +51,8 @@ CREATE TABLE spec (
     applied_ms INTEGER NOT NULL,
     -- When the schedule that it has now came into force.
     since_ms   INTEGER NOT NULL,
+    -- What it runs by: JSON of its schedule, or of what operators made of it.
+    in_force   TEXT NOT NULL,
     seq        INTEGER NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -122,6 +124,34 @@ CREATE TABLE paper (
     PRIMARY KEY (seq, idx)
 );
 CREATE INDEX paper_open ON paper (seq, idx) WHERE state = 'open';
+
+CREATE TABLE decision (
+    seq        INTEGER PRIMARY KEY,
+    document   TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    action     TEXT NOT NULL,
+    person     TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    evidence   TEXT NOT NULL,
+    seen       TEXT NOT NULL,
+    first_seq  INTEGER NOT NULL,
+    last_seq   INTEGER NOT NULL,
+    expires_ms INTEGER NOT NULL,
+    made_ms    INTEGER NOT NULL,
+    at_ms      INTEGER NOT NULL,
+    key        TEXT NOT NULL
+);
+CREATE INDEX decision_subject ON decision (subject);
+CREATE INDEX decision_document ON decision (document);
+
+-- Signatures of agents over leaf hashes; an empty value waits for the next seal.
+CREATE TABLE signature (
+    seq   INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL,
+    key   TEXT NOT NULL DEFAULT '',
+    value TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX signature_waiting ON signature (seq) WHERE value = '';
 
 -- name: insert-entry
 INSERT INTO entry (seq, raw, leaf) VALUES (?, ?, ?)

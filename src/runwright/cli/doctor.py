@@ -14,8 +14,7 @@ import click
 from runwright import bootstrap, views
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded
-from runwright.kernel.drive.schedule import due
-from runwright.kernel.drive.service import anchored, start_of
+from runwright.kernel.drive.schedule import anchored, due, start_of
 from runwright.kernel.errors import Exit, RunwrightError, StoreBusy, StoreUnwritable
 
 #: Less free space than this beside the store is a problem, bytes.

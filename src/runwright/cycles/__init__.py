@@ -10,6 +10,7 @@ from runwright.cycles.registry import declare
 from runwright.cycles.report import report
 from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec
 from runwright.cycles.tables import TABLES
+from runwright.cycles.timetable import in_force
 from runwright.kernel.workload import Workload
 
 WORKLOAD = Workload(
@@ -18,6 +19,7 @@ WORKLOAD = Workload(
     tables=TABLES,
     interval_s=CYCLE_INTERVAL_S,
     register=declare,
+    schedule=in_force,
     observe=observe,
     plan=plan,
     judge=judge,
