@@ -130,7 +130,7 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
                 raise UnknownName(message)
             only, interval_s = (kind, name), options["interval"]
             service = Service(conductor, ports, bell, only=only, interval_s=interval_s, by=user())
-            if not service.timed():
+            if interval_s is None and service.has_none():
                 interval_s = ports.workloads[kind].interval_s
                 if interval_s is None:
                     message = f"the spec {name!r} has no schedule"
@@ -138,6 +138,7 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
                 service = Service(
                     conductor, ports, bell, only=only, interval_s=interval_s, by=user()
                 )
+                service.gives_way = True
             say("conductor.started", name=name, kind=kind)
             service.run()
             say("conductor.stopped", signal=stop.signal)

@@ -70,9 +70,7 @@ def _specs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[CycleSpec]
     return [msgspec.json.decode(row["body"], type=CycleSpec) for row in rows]
 
 
-def _row_of(
-    task: Task, spec_name: str, before: Mapping[str, Any] | None, now: str
-) -> Row | None:
+def _row_of(task: Task, spec_name: str, before: Mapping[str, Any] | None, now: str) -> Row | None:
     """Return the row that a task leaves; None when it stands there already."""
     values = {
         "task_name": task.task_name,
@@ -144,9 +142,7 @@ def _schedules(
         return []
     next_id = max((row["schedule_id"] for row in rows), default=0) + 1
     stamp = {} if known else {"schedule_id": next_id}
-    return [
-        Row(timetable.TABLE, {"schedule_name": spec.row_name, **values, **stamp}, update=known)
-    ]
+    return [Row(timetable.TABLE, {"schedule_name": spec.row_name, **values, **stamp}, update=known)]
 
 
 def select(
@@ -161,7 +157,7 @@ def select(
     if its and its[0]["task_type"] == ORCHESTRATOR and not its[0]["enabled"]:
         raise UnknownName(
             f"the orchestrator {spec.orchestrator} is disabled in task_registry",
-            hint=f"UPDATE task_registry SET enabled = TRUE WHERE task_name = '{spec.orchestrator}'",
+            hint="Enable its row of task_type SYSTEM_ORCHESTRATOR.",
         )
     of_type = [
         row

@@ -146,10 +146,10 @@ def _config(row: Mapping[str, Any]) -> RowConfig:
 def _is_as_declared(row: Mapping[str, Any], spec: CycleSpec) -> bool:
     wanted = declared(spec)
     try:
-        is_same = msgspec.json.decode(row["config"] or "{}") == msgspec.json.decode(wanted["config"])
+        held, config = (msgspec.json.decode(it["config"] or "{}") for it in (row, wanted))
     except msgspec.DecodeError:
         return False
-    return is_same and all(row[name] == wanted[name] for name in EDITED if name != "config")
+    return held == config and all(row[name] == wanted[name] for name in EDITED if name != "config")
 
 
 def _refusal(row: Mapping[str, Any], text: str) -> Usage:

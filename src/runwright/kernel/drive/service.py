@@ -148,12 +148,10 @@ class Service:
     def timed(self) -> list[Timed]:
         """Return the specs that have a schedule, as they stand in the store now."""
         found = []
-        for row in self._ports.store.rows("spec"):
-            if self._only and self._only != (row["kind"], row["name"]):
+        for known in self._ports.store.rows("spec"):
+            if self._only and self._only != (known["kind"], known["name"]):
                 continue
-            if self._has_changed(row):
-                key = {"kind": row["kind"], "name": row["name"]}
-                (row,) = self._ports.store.rows("spec", key)
+            row = self._with_changes(known)
             place = (row["kind"], row["name"], f"{row['in_force']} {row['since_ms']}")
             if place not in self._seen:
                 self._seen[place] = self._timed(row)
@@ -165,7 +163,8 @@ class Service:
     def has_none(self) -> bool:
         """Say whether the one spec that is served neither has a schedule nor was refused one."""
         rows = self._ports.store.rows("spec")
-        (row,) = (row for row in rows if (row["kind"], row["name"]) == self._only)
+        (known,) = (row for row in rows if (row["kind"], row["name"]) == self._only)
+        row = self._with_changes(known)
         return self._spec(row).schedule is None and in_force_of(row) == InForce()
 
     def _timed(self, row: Mapping[str, Any]) -> Timed | None:
@@ -187,15 +186,15 @@ class Service:
             self._specs[row["digest"]] = decode_spec(workload, row["body"])
         return self._specs[row["digest"]]
 
-    def _has_changed(self, row: Mapping[str, Any]) -> bool:
-        """Record it when operators changed what a spec runs by."""
+    def _with_changes(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row of a spec; when operators changed what it runs by, record that first."""
         workload = self._ports.workloads[row["kind"]]
         before = in_force_of(row)
         if workload.schedule is None:
-            return False
+            return row
         found = read_schedule(workload, self._spec(row), self._ports.store)
         if found == before:
-            return False
+            return row
         if before.schedule is not None and not before.schedule.enabled:
             # What fell due while it was paused is on the record as such.
             paused = self._timed(row)
@@ -207,7 +206,8 @@ class Service:
         self._ports.writer.commit([Draft(body=body)])
         level = "error" if found.refused else "info"
         self._ports.messages("schedule.changed", found.refused, level=level, name=row["name"])
-        return True
+        (changed,) = self._ports.store.rows("spec", {"kind": row["kind"], "name": row["name"]})
+        return changed
 
     # ---------------------------------------------------------------------------------- requests
 
