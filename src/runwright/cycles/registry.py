@@ -153,12 +153,6 @@ def select(
     A row that another spec declares is that spec's; one that no spec declares is everybody's.
     Raises: unknown-name when there is none, naming what there is.
     """
-    its = [row for row in rows if row["task_name"] == spec.orchestrator]
-    if its and its[0]["task_type"] == ORCHESTRATOR and not its[0]["enabled"]:
-        raise UnknownName(
-            f"the orchestrator {spec.orchestrator} is disabled in task_registry",
-            hint="Enable its row of task_type SYSTEM_ORCHESTRATOR.",
-        )
     of_type = [
         row
         for row in rows
@@ -176,6 +170,12 @@ def select(
         raise UnknownName(
             f"No tasks found: task_registry has no enabled row of task_type {spec.task_type}",
             hint="Apply a spec with tasks, or enable a row.",
+        )
+    its = (spec.orchestrator, ORCHESTRATOR)
+    if any((row["task_name"], row["task_type"]) == its and not row["enabled"] for row in rows):
+        raise UnknownName(
+            f"the orchestrator {spec.orchestrator} is disabled in task_registry",
+            hint=f"Enable its row of task_type {ORCHESTRATOR}.",
         )
     return sorted((_read(row) for row in enabled), key=_order)
 
