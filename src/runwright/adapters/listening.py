@@ -85,6 +85,8 @@ class ListeningBell:
         for descriptor in (self._wake_read, self._wake_write):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+        # Whoever wakes a bell that was taken down must not write into what has its number now.
+        self._wake_write = -1
 
 
 def ring(channel: Channel) -> None:

@@ -58,3 +58,19 @@ def migrate(ctx: click.Context, *, as_json: bool) -> None:
     else:
         done = ", ".join(found["migrated"]) or "nothing to do"
         click.echo(f"{found['store']}: schema {found['schema']}, {done}")
+
+
+@command.command("roles")
+@click.option("--apply", "is_applied", is_flag=True, help="Execute it, as the user of the store.")
+@json_option
+@click.pass_context
+def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
+    """Print the SQL that makes the roles of a shared store: conductor, application, operator, reader.
+
+    Each gets what it needs and no more; none of them can change or delete an entry.
+    """
+    script = bootstrap.roles(settings(ctx), is_applied=is_applied)
+    if as_json:
+        print_json({"sql": script, "applied": is_applied})
+    else:
+        click.echo("-- done" if is_applied else script, nl=is_applied)
