@@ -57,9 +57,9 @@ def test_a_schedule_survives_an_outage(shared: SharedProject, standing: Server) 
     done = running.end()
     assert done.status == 0, done
     seconds = occurrences(shared)
-    assert all(
-        later - earlier == 1 for (earlier, _), (later, _) in itertools.pairwise(seconds)
-    ), seconds
+    assert all(later - earlier == 1 for (earlier, _), (later, _) in itertools.pairwise(seconds)), (
+        seconds
+    )
     assert {"closed", "missed"} <= {state for _, state in seconds}, seconds
     assert shared.done("verify", "--store", "--json").json["held"]
 
