@@ -33,7 +33,6 @@ from runwright.kernel.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreMissing,
-    StoreUnwritable,
     StoreVersion,
     Usage,
     require,

@@ -42,7 +42,6 @@ from runwright.kernel.ports import Messages
 from runwright.kernel.run import Command, Requested, RunPlan
 from runwright.kernel.workload import Seen
 
-
 #: Seconds until a shared store that went away is tried again: doubled each time, up to the most.
 OUTAGE_MIN_S: Final = 0.5
 OUTAGE_MAX_S: Final = 30.0
