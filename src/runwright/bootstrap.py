@@ -138,6 +138,27 @@ def connection(loaded: Loaded) -> list[dict[str, str]]:
     return [each._asdict() for each in libpq.parameters(url, os.environ, origin=origin)]
 
 
+def roles(loaded: Loaded, *, is_applied: bool) -> str:
+    """Return the SQL that makes the roles of the shared store, executed when that is asked for.
+
+    Raises: usage when the store is a file.
+    """
+    if not is_shared(loaded):
+        message = f"{store_path(loaded)} is a file: who may change it is a matter of its mode"
+        raise Usage(message, hint="Roles are those of a PostgreSQL store (setting store.url).")
+    place = target(loaded)
+    from runwright.adapters.postgres import PostgresStore  # lazy: only for a shared store
+
+    store = PostgresStore(place)
+    try:
+        script = store.roles()
+        if is_applied:
+            store.execute(script)
+        return script
+    finally:
+        store.close()
+
+
 def store_name(loaded: Loaded) -> str:
     """Return what messages call the store."""
     return target(loaded).name if is_shared(loaded) else str(store_path(loaded))

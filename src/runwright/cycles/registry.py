@@ -140,9 +140,7 @@ def _schedules(
     ]
     if known and is_same == [True]:
         return []
-    next_id = max((row["schedule_id"] for row in rows), default=0) + 1
-    stamp = {} if known else {"schedule_id": next_id}
-    return [Row(timetable.TABLE, {"schedule_name": spec.row_name, **values, **stamp}, update=known)]
+    return [Row(timetable.TABLE, {"schedule_name": spec.row_name, **values}, update=known)]
 
 
 def select(

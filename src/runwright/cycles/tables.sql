@@ -120,7 +120,7 @@ CREATE INDEX orchestrator_metrics_cycle ON orchestrator_metrics (cycle_id);
 -- name: orchestrator_schedule sqlite
 -- Operators edit what it runs by; the last four but one follow from the record.
 CREATE TABLE orchestrator_schedule (
-    schedule_id       INTEGER NOT NULL UNIQUE,
+    schedule_id       INTEGER UNIQUE,
     schedule_name     TEXT PRIMARY KEY,
     schedule_type     TEXT NOT NULL
         CHECK (schedule_type IN ('CRON', 'INTERVAL', 'MANUAL', 'EVENT_DRIVEN')),
@@ -133,6 +133,9 @@ CREATE TABLE orchestrator_schedule (
     failure_count     INTEGER NOT NULL DEFAULT 0,
     config            TEXT NOT NULL DEFAULT '{}'
 );
+CREATE TRIGGER orchestrator_schedule_is_numbered AFTER INSERT ON orchestrator_schedule
+WHEN NEW.schedule_id IS NULL
+BEGIN UPDATE orchestrator_schedule SET schedule_id = rowid WHERE rowid = NEW.rowid; END;
 
 -- name: orchestrator_schedule postgres
 CREATE TABLE orchestrator_schedule (

@@ -83,7 +83,8 @@ class Service:
         self._only = only
         self._interval_s = interval_s
         self._by = by
-        self._started_ms = ports.clock.now_ms()
+        #: From when on an interval of its own is in force.
+        self.started_ms = ports.clock.now_ms()
         self._queued: set[tuple[str, str]] = set()
         #: An interval stands in for a schedule that is missing, and gives way to one.
         self.gives_way = False
@@ -173,7 +174,7 @@ class Service:
         if self._interval_s and not (self.gives_way and found != InForce()):
             # In force from the start of this process: nothing is owed from before.
             schedule = every(self._interval_s, schedule or self._spec(row).schedule)
-            anchor_ms = since_ms = self._started_ms
+            anchor_ms = since_ms = self.started_ms
         if schedule is None:
             return None
         schedule = anchored(schedule, anchor_ms)
