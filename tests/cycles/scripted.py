@@ -75,7 +75,7 @@ class ScriptedPlaces:
         self.script: dict[str, list[str]] = {}
         self._clock = clock
 
-    def open(self, round: Round) -> ScriptedPlace:  # noqa: A002, ARG002 - the words of the port
+    def open(self, round: Round) -> ScriptedPlace:  # noqa: A002 - the words of the port
         return ScriptedPlace(self.script, self._clock)
 
     def wake(self) -> None:

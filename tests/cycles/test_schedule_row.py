@@ -111,7 +111,7 @@ def test_a_disabled_row_is_skipped_on_the_record(rig: CyclesRig) -> None:
 
 
 #: What an operator leaves -> what is in force, or the start of why nothing is.
-ROWS: list[tuple[dict[str, Any], Schedule | None | str]] = [
+ROWS: list[tuple[dict[str, Any], Schedule | str | None]] = [
     ({"interval_seconds": 60}, Schedule(interval_s=60)),
     ({"interval_seconds": 0}, "schedule.interval_s: 0 is not from 1"),
     ({"interval_seconds": None}, "interval_seconds: a row of type INTERVAL needs one"),
