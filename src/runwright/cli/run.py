@@ -1,4 +1,4 @@
-"""`runwright run`: one cycle, a dry run, one function, or the schedule until a signal."""
+"""What `runwright run` does: one cycle, a dry run, one function, or the schedule until a signal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-import click
 import msgspec
 
 from runwright import bootstrap
 from runwright.cli import submit
 from runwright.cli.narrate import Narrator
 from runwright.cli.output import (
-    json_option,
     messages,
     print_json,
     print_table,
     reader_may_be_gone,
-    settings,
     user,
 )
+from runwright.cli.terminal import echo, style
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.requests import RunBody
@@ -34,29 +32,9 @@ from runwright.kernel.run import Command, Requested, RunPlan
 from runwright.kernel.workload import Seen
 
 
-@click.command("run")
-@click.argument("name")
-@click.option(
-    "--kind",
-    type=click.Choice(bootstrap.KINDS),
-    default="cycles",
-    show_default=True,
-    help="Kind of the spec.",
-)
-@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
-@click.option("--function", help="Only the function of this name.")
-@click.option("--continuous", is_flag=True, help="Run on the schedule until a signal.")
-@click.option("--interval", type=int, help="Seconds between cycles, instead of the schedule.")
-@click.option("--at", metavar="T", help="Planned time, ISO 8601; a future one is waited for.")
-@json_option
-@click.pass_context
-def command(ctx: click.Context, /, name: str, **options: Any) -> int:
-    """Run the spec NAME.
-
-    Beside a running conductor a one-shot run is handed to it; --continuous exits 75 there.
-    """
+def run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
+    """Run the spec of a name as the options say; return the exit status."""
     _check_options(options)
-    loaded = settings(ctx)
     if options["dry_run"]:
         return dry_run(loaded, name, options)
     say = narrator(loaded)
@@ -185,7 +163,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
             right=["timeout s"],
         )
     for problem in problems:
-        click.echo(f"cannot run: {problem}", err=True)
+        echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
 
 
@@ -220,18 +198,18 @@ def _print_result(loaded: Loaded, result: Mapping[str, Any], status: int, *, as_
         print_json({**result, "exit": status})
         return
     if result.get("error"):
-        label = click.style(f"error[{result['error']}]", fg="red", bold=True)
-        click.echo(f"{label}: {result['message']}", err=True)
+        label = style(f"error[{result['error']}]", fg="red", bold=True)
+        echo(f"{label}: {result['message']}", err=True)
         return
     if result.get("label"):
         counts = ", ".join(f"{count} {word}" for word, count in result["outcomes"].items())
         evidence = (
             loaded.path(loaded.settings.files.folder) / "evidence" / f"{result['label']}.json"
         )
-        click.echo(f"{result['label']}  {result['outcome']}  {counts}")
+        echo(f"{result['label']}  {result['outcome']}  {counts}")
         if evidence.exists():
-            click.echo(f"evidence  {evidence}")
-        click.echo(f"look      runwright show {result['label']}")
+            echo(f"evidence  {evidence}")
+        echo(f"look      runwright show {result['label']}")
 
 
 def status_of(result: Mapping[str, Any]) -> int:
