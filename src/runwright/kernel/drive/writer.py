@@ -17,17 +17,19 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     Usage,
 )
-from runwright.kernel.ports import Batch, Clock, Row, Store
+from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
+    FOLDED,
     SEALED_AT_ONCE,
     TYPES,
     Actor,
     ClockStepped,
     Draft,
     LedgerAdopted,
+    decode,
 )
-from runwright.kernel.record.ledger import append
+from runwright.kernel.record.ledger import StoredEntry, append
 from runwright.kernel.record.seal import Heads, Signer, open_head
 from runwright.kernel.run import Content
 
@@ -46,6 +48,7 @@ class Writer:
         signer: Signer,
         seal_every_s: float = 1.0,
         find: Callable[[Store, Signer], Heads] = open_head,
+        keyring: Keyring | None = None,
     ) -> None:
         """Take the lease and check the store against what the signer remembers.
 
@@ -54,6 +57,8 @@ class Writer:
         self._store = store
         self._clock = clock
         self.signer = signer
+        #: Signs for agents; None: what waits for their signatures goes on waiting.
+        self.keyring = keyring
         self._seal_every_s = seal_every_s
         self._lease = store.lease()
         try:
@@ -100,6 +105,8 @@ class Writer:
             rows=list(rows),
             erased=list(erased),
         )
+        if any(type(draft.body) in FOLDED for draft in drafts):
+            batch.rows += self._folded(appended.entries)
         self._write(batch)
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
@@ -124,7 +131,7 @@ class Writer:
         except Halt as error:
             self._broken = error
             raise
-        self._write(Batch(seals=[row], rows=list(rows)))
+        self._write(Batch(seals=[row], rows=[*rows, *self._signatures()]))
         self.sealed = self.head
 
     def wait_before_seal_s(self) -> float | None:
@@ -141,6 +148,20 @@ class Writer:
                 self.seal()
         finally:
             self._lease.release()
+
+    def _folded(self, entries: Sequence[StoredEntry]) -> list[Row]:
+        from runwright.kernel.drive.fold import rows_of  # lazy: few commits are about people
+
+        return [row for stored in entries for row in rows_of(decode(stored.raw))]
+
+    def _signatures(self) -> list[Row]:
+        """Return the signatures of agents that wait, as rows of the commit of a seal."""
+        waiting = self._store.rows("signature", {"value": ""}) if self.keyring else []
+        if not waiting or self.keyring is None:
+            return []
+        from runwright.kernel.drive.agents import signatures  # lazy: only when something waits
+
+        return signatures(self._store, self.keyring, waiting)
 
     def _write(self, batch: Batch) -> None:
         try:
