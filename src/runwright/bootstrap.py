@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
     from runwright.kernel.record.seal import Heads
+    from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
     from runwright.kernel.run import Command
     from runwright.kernel.workload import Workload
@@ -32,6 +33,8 @@ KINDS: Final = ("cycles",)
 CLOCK: Final = SystemClock()
 #: Beside the keys while `init` makes a store for them.
 _UNFINISHED: Final = "unfinished"
+#: The folder of the agents' keys, below that of the keys.
+AGENTS: Final = "agents"
 #: What stands beside a store under its name.
 STORE_FILES: Final = ("", "-wal", "-shm", "-journal", ".lease", ".bell", ".part")
 
@@ -126,6 +129,7 @@ def conducting(
     launcher = Launcher()
     launcher.start()
     # lazy: only a conductor needs these
+    from runwright.adapters.agents import FileKeyring  # lazy: as above
     from runwright.adapters.files import FilesSink  # lazy: as above
     from runwright.adapters.places import LocalPlaces  # lazy: as above
     from runwright.kernel.drive.conductor import Conductor, Ports  # lazy: as above
@@ -149,6 +153,7 @@ def conducting(
                 clock=CLOCK,
                 signer=signer(loaded, store),
                 seal_every_s=settings.signer.every_s,
+                keyring=FileKeyring(loaded.path(settings.signer.keys) / AGENTS),
             )
             places.sweep()
             ports = Ports(
@@ -397,6 +402,51 @@ def proof_text(store: SqliteStore, seq: int) -> str:
     return proof_text(Proof(index=seq, hashes=hashes, note=newest.note))
 
 
+def frozen_reason(store: SqliteStore, name: str) -> str:
+    """Return which decision of a person stands against a spec; empty when none does."""
+    from runwright.kernel.people import stand  # lazy: only a dry run asks
+
+    found = stand(store.rows("decision", {"subject": f"spec/{name}"}, order="seq"), CLOCK.now_ms())
+    if found is None:
+        return ""
+    return f"{found['action']} by {found['person']} (entry {found['seq']}): {found['reason']}"
+
+
+def sign_decision(file: Path, message: bytes) -> str:
+    """Sign with a person's private key; return the base64 of an SSHSIG. Raises: usage, refused."""
+    from runwright.adapters.persons import sign  # lazy: only decisions are signed
+
+    return sign(file, message)
+
+
+def person_key(file: Path) -> str:
+    """Return the public half of a person's key, of its file or of the one beside it."""
+    from runwright.adapters.persons import public_of  # lazy: only decisions are signed
+
+    return public_of(file)
+
+
+def create_person_key(file: Path, comment: str) -> str:
+    """Make a key pair for a person; return the line of the public half. Raises: usage."""
+    from runwright.adapters.persons import create  # lazy: only key new
+
+    return create(file, comment)
+
+
+def keep_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet. Raises: usage, store-unwritable."""
+    from runwright.adapters.signer import write_new  # lazy: only a decision that travels
+
+    write_new(path, data, 0o644)
+
+
+def read_bundle(folder: Path) -> Mapping[str, bytes]:
+    """Return the files of a bundle. Raises: usage."""
+    from runwright.adapters.files import read_folder  # lazy: only a decision over a bundle
+
+    return read_folder(folder)
+
+
 def public_keys(loaded: Loaded) -> list[dict[str, str]]:
     """Return the public keys of the project, for auditors."""
     folder = loaded.path(loaded.settings.signer.keys)
@@ -473,6 +523,8 @@ def verify_store(
             keys=keys.seal,
             origin=origin,
             tiles=store.tiles,
+            signatures=_signatures(store),
+            again=store.entries,
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -480,6 +532,18 @@ def verify_store(
         return report
     finally:
         store.close()
+
+
+def _signatures(store: SqliteStore, seqs: Sequence[int] | None = None) -> list[AgentSignature]:
+    """Return what agents signed, of all entries or of some."""
+    from runwright.kernel.record.signed import AgentSignature  # lazy: only verify and export
+
+    wanted = None if seqs is None else set(seqs)
+    return [
+        AgentSignature(**row)
+        for row in store.rows("signature", order="seq")
+        if wanted is None or row["seq"] in wanted
+    ]
 
 
 def _claimed_origin(store: SqliteStore) -> str:
@@ -540,7 +604,11 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
     from runwright import views  # lazy: as above
     from runwright.adapters.files import write_folder  # lazy: as above
     from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key  # lazy: as above
-    from runwright.kernel.record.bundle import entries_of, write_bundle  # lazy: as above
+    from runwright.kernel.record.bundle import (  # lazy: as above
+        entries_of,
+        with_companions,
+        write_bundle,
+    )
 
     store = open_store(loaded, read_only=True)
     try:
@@ -559,9 +627,24 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
                 raise Usage(message)
             ids = {row["tick"], *(found["id"] for found in rounds)}
             entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+            signed = _signatures(store, [entry.seq for entry in entries])
+            subjects = {f"tick/{row['tick']}", *(f"round/{found['id']}" for found in rounds)}
+            subjects |= {f"entry/{entry.seq}" for entry in entries}
+            decided = _decided(store, subjects, seal.size)
+            if decided or signed:
+                entries = with_companions(
+                    store.entries(0, seal.size), entries, decided, {one.agent for one in signed}
+                )
         target = folder or loaded.path(loaded.settings.files.folder) / "bundles" / label
         key = load_evidence_key(loaded.path(loaded.settings.signer.keys) / EVIDENCE_KEY)
-        files = write_bundle(entries, seal=seal, tiles=store.tiles, blob=store.blob, key=key)
+        files = write_bundle(
+            entries,
+            seal=seal,
+            tiles=store.tiles,
+            blob=store.blob,
+            key=key,
+            signatures=_signatures(store, [entry.seq for entry in entries]),
+        )
         write_folder(target, files)
     finally:
         store.close()
@@ -572,6 +655,15 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         "size": seal.size,
         "files": len(files),
         "bytes": sum(map(len, files.values())),
+    }
+
+
+def _decided(store: SqliteStore, subjects: Collection[str], size: int) -> Mapping[int, range]:
+    """Return the sealed decisions about some subjects: seq -> the seqs that each saw."""
+    return {
+        row["seq"]: range(row["first_seq"], row["last_seq"] + 1)
+        for row in store.rows("decision", order="seq")
+        if row["subject"] in subjects and row["seq"] < size
     }
 
 

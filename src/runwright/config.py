@@ -67,6 +67,13 @@ class MessagesSettings(_Section, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class PeopleSettings(_Section, frozen=True, kw_only=True):
+    """Who gives the commands."""
+
+    #: The private key that signs decisions on this machine; "": named by each command.
+    key: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
@@ -75,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: FilesSettings = FilesSettings()
     conductor: ConductorSettings = ConductorSettings()
     messages: MessagesSettings = MessagesSettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 class Loaded(NamedTuple):

@@ -26,7 +26,15 @@ from runwright.cli.terminal import echo, style
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.requests import RunBody
-from runwright.kernel.errors import Exit, Halt, InvalidSpec, StoreBusy, UnknownName, Usage
+from runwright.kernel.errors import (
+    Exit,
+    Frozen,
+    Halt,
+    InvalidSpec,
+    StoreBusy,
+    UnknownName,
+    Usage,
+)
 from runwright.kernel.ports import Messages
 from runwright.kernel.run import Command, Requested, RunPlan
 from runwright.kernel.workload import Seen
@@ -144,6 +152,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
         args = {"function": options["function"]} if options["function"] else {}
         tick = Requested(id="dry-run", planned_ms=at, args=args)
+        frozen = bootstrap.frozen_reason(store, name)
         facts = workload.observe(spec, tick, StoreWorld(store))
         planned = workload.plan(Seen(spec=spec, tick=tick, at=at, facts=facts))
     finally:
@@ -153,6 +162,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         for index, run in enumerate(planned.runs if planned else (), 1)
     ]
     problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
+    problems += [frozen] if frozen else []
     if options["as_json"]:
         label = planned.label if planned else ""
         print_json({"name": name, "label": label, "runs": runs, "problems": problems})
@@ -215,7 +225,7 @@ def _print_result(loaded: Loaded, result: Mapping[str, Any], status: int, *, as_
 def status_of(result: Mapping[str, Any]) -> int:
     """Return the exit status of what came of a tick: the most severe wins."""
     if result.get("error"):
-        return Exit.USAGE
+        return Exit.INCONCLUSIVE if result["error"] == Frozen.code else Exit.USAGE
     outcomes = result.get("outcomes", {})
     undone = outcomes.get("interrupted", 0) + outcomes.get("skipped", 0)
     if result.get("verdict") == "INVALID":

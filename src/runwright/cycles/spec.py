@@ -78,6 +78,11 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
+def agents_of(spec: CycleSpec) -> tuple[str, ...]:
+    """Return the agents that a spec names: who orchestrates, and whose the functions are."""
+    return (spec.agent, *(task.agent_id for task in spec.tasks))
+
+
 def check_spec(spec: CycleSpec) -> None:
     """Refuse a spec that cannot be meant. Raises: invalid-spec, naming the key."""
     if not _NAME.fullmatch(spec.name):
