@@ -194,7 +194,9 @@ def _doors(granted: Sequence[str]) -> list[dict[str, Any]]:
 
     Raises: ValueError for an address or a port that is none.
     """
-    pairs = [(host.strip("[]"), int(port)) for host, _, port in (g.rpartition(":") for g in granted)]
+    pairs = [
+        (host.strip("[]"), int(port)) for host, _, port in (g.rpartition(":") for g in granted)
+    ]
     addresses: dict[str, str] = {}
     for host, port in pairs:
         if not 0 < port < 1 << 16:
@@ -206,9 +208,11 @@ def _doors(granted: Sequence[str]) -> list[dict[str, Any]]:
     taken = {*addresses.values()}
     free = (address for n in range(1, 255) if (address := f"127.0.0.{n}") not in taken)
     addresses |= dict(zip(names, free, strict=False))
+    # Two names of one address and port are one way.
+    doors = {(addresses[host], port): (host, port) for host, port in reversed(pairs)}
     return [
-        {"host": host, "address": addresses[host], "port": port, "target": (host, port)}
-        for host, port in dict.fromkeys(pairs)
+        {"address": address, "port": port, "target": target}
+        for (address, port), target in doors.items()
     ]
 
 
@@ -224,6 +228,8 @@ def _literal(host: str) -> str:
 
 def _hosts(doors: Iterable[Mapping[str, Any]]) -> str:
     """Return a hosts file: nothing but this machine and what is granted has a name."""
-    names = {door["host"]: door["address"] for door in doors if not _literal(door["host"])}
+    names = {door["target"][0]: door["address"] for door in doors}
     lines = [f"{_LOCAL} localhost", "::1 localhost"]
-    return "\n".join([*lines, *(f"{address} {name}" for name, address in names.items()), ""])
+    return "\n".join(
+        [*lines, *(f"{at} {name}" for name, at in names.items() if not _literal(name)), ""]
+    )
