@@ -75,6 +75,14 @@ def join(path: str, most: int) -> None:
             file.write(value)
 
 
+def make(path: str, most: int) -> int:
+    """Make such a group; who writes 0 to the descriptor returned moves into it. Raises: OSError."""
+    os.mkdir(path)  # noqa: PTH102 - strings, as above
+    with open(f"{path}/pids.max", "w") as file:  # noqa: PTH123 - as above
+        file.write(str(most))
+    return os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+
 def remove(path: str) -> None:
     """Remove a group whose processes have ended, if there is one."""
     try:

@@ -56,6 +56,8 @@ class Start(NamedTuple):
     grace_s: float = 2
     #: What `Sandbox.confine` wants; None for T0.
     sandbox: Mapping[str, object] | None = None
+    #: What `namespaces.enter` wants; None below T2.
+    spaces: Mapping[str, object] | None = None
     #: The most processes and threads of its tree, counted in a control group; 0 for no group.
     tasks: int = 0
 
@@ -74,6 +76,7 @@ class Start(NamedTuple):
                 "timeout_s": float(self.timeout_s),
                 "grace_s": float(self.grace_s),
                 "sandbox": dict(self.sandbox) if self.sandbox else None,
+                "spaces": dict(self.spaces) if self.spaces else None,
                 "tasks": self.tasks,
             }
         )

@@ -46,6 +46,8 @@ from runwright.kernel.run import (
 PLAIN: Final = "T0" if sys.platform == "linux" else "session"
 #: Every level, the weakest first.
 LEVELS: Final = ("session", "T0", "T1", "T2")
+#: Those that take something away from a child.
+CONFINING: Final = ("T1", "T2")
 #: By how many processes and threads a user may grow beyond all there are, at T1 without a limit.
 GROWTH_MAX: Final = 1024
 #: Where a program is looked for, unless PATH is granted.
@@ -217,15 +219,18 @@ class Commands:
         environment = self._variables(work, command, scratch)
         try:
             scratch.write_config(command.config)
+            program = _program(command.argv, environment["PATH"])
+            sandbox, spaces = self._confined(command, program, scratch, held.level)
             start = Start(
-                program=_program(command.argv, environment["PATH"]),
+                program=program,
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
                 limits=_limits(command.limits, held),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
-                sandbox=self._confined(command, scratch) if held.level == "T1" else None,
+                sandbox=sandbox,
+                spaces=spaces,
                 tasks=command.limits.processes if held.counts else 0,
             )
             report = self._launcher.run(
@@ -242,13 +247,29 @@ class Commands:
         kept = (stdout.close("stdout"), stderr.close("stderr"))
         return report, [(each[0], each[1]) for each in kept if each is not None]
 
-    def _confined(self, command: Command, scratch: Scratch) -> dict[str, Any]:
-        """Return what a child at T1 is left with."""
-        return {
+    def _confined(
+        self, command: Command, program: str, scratch: Scratch, level: str
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return what a child at T1 is left with, and what one at T2 is shown."""
+        if level not in CONFINING:
+            return None, None
+        own = os.path.realpath(scratch.path)
+        granted = [*map(os.path.realpath, command.write)]
+        sandbox = {
             "hidden": self._private,
-            "writable": [os.path.realpath(scratch.path), *map(os.path.realpath, command.write)],
+            "writable": [own, *granted],
             "offline": command.network == "none",
         }
+        if level != "T2":
+            return sandbox, None
+        from runwright.adapters.bubblewrap import wish_of, writable_inside  # lazy: only at T2
+
+        spaces = wish_of(
+            command, program=program, scratch=own, private=self._private, writable=granted
+        )
+        sandbox["writable"] = [own, *granted, *writable_inside(spaces)]
+        sandbox["reach"] = isinstance(command.network, tuple)
+        return sandbox, spaces
 
     def _capture(self, limits: Limits, masker: Masker) -> Capture:
         salt = self._clock.entropy(SALT_BYTES)
@@ -321,16 +342,18 @@ def _check_demands(command: Command, held: _Held) -> None:
     """Refuse what cannot be held. Raises: NotStarted."""
     level = held.level
     if command.level and LEVELS.index(command.level) > LEVELS.index(level):
-        message = f"level {command.level} is demanded, and this machine holds {level}"
+        why = f": {lacking()}" if command.level == "T2" else ""
+        message = f"level {command.level} is demanded, and this machine holds {level}{why}"
         raise NotStarted("refused", message)
     if command.limits.processes and not held.counts and os.geteuid() == 0:
         message = "limits.processes: there is no pids control group, and no other limit holds root"
         raise NotStarted("refused", message)
-    if command.network == "none" and level == "T1":
+    if level == "T2" or (command.network == "none" and level == "T1"):
         return
     if command.network != "any":
         demand = "none" if command.network == "none" else ", ".join(command.network)
-        raise NotStarted("refused", f"network {demand} cannot be held at {level}")
+        why = "" if command.level or command.network == "none" else f"; T2 needs {lacking()}"
+        raise NotStarted("refused", f"network {demand} cannot be held at {level}{why}")
 
 
 def check_grants(command: Command, private: Sequence[str]) -> None:
@@ -359,9 +382,26 @@ def best_level() -> str:
     return "T1"
 
 
+def lacking() -> str:
+    """Return why this machine does not hold T2; empty when it does."""
+    if best_level() != "T1":
+        return "T1 is not held"
+    from runwright.adapters.bubblewrap import problem  # lazy: only at T2
+
+    return problem()
+
+
 def level_of(command: Command, best: str) -> str:
-    """Return the level that is applied to a command where `best` is held."""
-    return PLAIN if command.level in LEVELS[: LEVELS.index(PLAIN) + 1] else best
+    """Return the level that is applied to a command where `best` is the default.
+
+    T2 costs more than all other levels together, so it is applied where it is needed alone.
+    """
+    if command.level in LEVELS[: LEVELS.index(PLAIN) + 1]:
+        return PLAIN
+    by_name = not command.level and isinstance(command.network, tuple)
+    if (command.level == "T2" or by_name) and best == "T1" and not lacking():
+        return "T2"
+    return best
 
 
 def demand_problem(
@@ -440,8 +480,11 @@ def _processes(limits: Limits, held: _Held) -> int:
     """Return RLIMIT_NPROC, which counts everything of a user that is not root; 0 for none."""
     if limits.processes:
         return 0 if held.counts else limits.processes
-    if held.level != "T1" or os.geteuid() == 0:
+    if held.level not in CONFINING or os.geteuid() == 0:
         return 0
+    if held.level == "T2":
+        # Its user namespace counts from nothing.
+        return GROWTH_MAX
     with open("/proc/loadavg") as file:  # noqa: PTH123 - hot
         return int(file.read().split()[3].partition("/")[2]) + GROWTH_MAX
 
@@ -473,6 +516,7 @@ def _check_started(report: Report | None, command: Command) -> None:
         "sandbox": "its sandbox",
         "limits": "its limits",
         "program": command.argv[0],
+        "namespaces": "its namespaces",
     }[report.step]
     raise NotStarted("not-started", f"{subject}: {text}")
 

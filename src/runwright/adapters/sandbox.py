@@ -174,7 +174,7 @@ class Sandbox:
         """Give up everything but what is wanted.
 
         `hidden` are paths that cannot be read, `writable` those below which may be written,
-        `offline` is for no network. Raises: OSError.
+        `offline` is for no network, `reach` for sockets of the Internet alone. Raises: OSError.
         """
         rules = self._ruleset(wanted["hidden"], wanted["writable"], wanted["offline"])
         self._must(self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -184,7 +184,10 @@ class Sandbox:
         self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
         os.close(rules)
         offline = wanted["offline"]
-        program = self._filters.get(offline) or self._filter(offline=offline)
+        if wanted.get("reach"):
+            program = self._filter(offline=False, reach=True)
+        else:
+            program = self._filters.get(offline) or self._filter(offline=offline)
         code = self._buffer(program, len(program))
         described = struct.pack("=H6xQ", len(program) // _INSTRUCTION.size, self._address(code))
         self._must(self._sys(self._seccomp, _SECCOMP_FILTER, 0, described))
@@ -238,7 +241,7 @@ class Sandbox:
 
     # -------------------------------------------------------------------------------- seccomp
 
-    def _filter(self, *, offline: bool) -> bytes:
+    def _filter(self, *, offline: bool, reach: bool = False) -> bytes:
         """Return the instructions of the filter."""
         refuse, absent = _REFUSE | errno.EPERM, _REFUSE | errno.ENOSYS
         code = [*_load(4), _jump(0x15, self._architecture, 1, 0), _return(_DIE), *_load(0)]
@@ -259,7 +262,10 @@ class Sandbox:
         code += self._on(_PRLIMIT, [*sets, *others])
         spaces = _jump(0x45, _NAMESPACES | _TIME_NAMESPACE, 0, 1)
         code += self._on(_UNSHARE, [*_argument(0), spaces, _return(refuse)])
-        if offline:
+        if reach:
+            others = [_jump(0x15, family, left, 0) for left, family in ((2, 2), (1, 10))]
+            code += self._on(_NETWORK["socket"], [*_argument(0), *others, _return(refuse)])
+        if offline or reach:
             # A datagram pair could be aimed at any path.
             kind = [*_argument(1), (0x54, 0, 0, _SOCKET_TYPE), _jump(0x15, _DATAGRAM, 0, 1)]
             code += self._on(_SOCKETPAIR, [*kind, _return(refuse)])

@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     # typing alone takes as long to import as everything else here.
     from collections.abc import Callable
-    from typing import Final, NoReturn
+    from typing import Any, Final, NoReturn
 
     from runwright.adapters.sandbox import Sandbox
 
@@ -50,7 +50,7 @@ ASK, KILL = b"T", b"K"
 #: The fields of a report, integers in this order on one line.
 FIELDS: Final = "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors".split()
 #: Field `step`: what failed before the program ran, with `errno`.
-STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program")
+STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program", "namespaces")
 #: Field `ended`: why a supervisor ended its tree.
 BY_ITSELF, TIMEOUT, STOPPED, NO_CONDUCTOR, NO_LAUNCHER = range(5)
 #: How a supervisor ends that was never asked, because nobody can ask any more.
@@ -159,7 +159,10 @@ class Supervisor:
             self._wait(time.monotonic() + SETTLE_S, lambda: self.childless)
         survivors = self._kill()
         duration_ms = round((time.monotonic() - started) * 1000)
-        self._tell(os.read(self.trouble, 64), duration_ms, survivors)
+        complaint = (*map(int, os.read(self.trouble, 64).split()), 0, 0, 0)
+        # At T2 its keeper counted them, and what is killed here is bubblewrap and the keeper.
+        strays = complaint[2] if request["spaces"] else len(self.killed - {self.child})
+        self._tell(complaint, duration_ms, strays, survivors)
         if request["tasks"]:
             remove(self.group)
 
@@ -265,21 +268,22 @@ class Supervisor:
             return descendants(os.getpid())
         return descendants_elsewhere(self.child)
 
-    def _tell(self, complaint: bytes, duration_ms: int, survivors: int) -> None:
+    def _tell(
+        self, complaint: tuple[int, ...], duration_ms: int, strays: int, survivors: int
+    ) -> None:
         """Report to the conductor, if it is still there."""
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        step, _, errno = complaint.partition(b" ")
         code = -1 if self.status is None else os.waitstatus_to_exitcode(self.status)
         values = {
             "exit": code if code >= 0 else -1,
             "signal": -code if code < 0 and self.status is not None else 0,
-            "step": int(step or 0),
-            "errno": int(errno or 0),
+            "step": complaint[0],
+            "errno": complaint[1],
             "ended": self.ended,
             "duration_ms": duration_ms,
             "cpu_ms": round((used.ru_utime + used.ru_stime) * 1000),
             "peak_kib": used.ru_maxrss if IS_LINUX else used.ru_maxrss // 1024,
-            "strays": len(self.killed - {self.child}),
+            "strays": strays,
             "survivors": survivors,
         }
         try:
@@ -324,9 +328,13 @@ def _become(
         os.dup2(output[1], 2)
         os.closerange(3, complaint)
         os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
+        if request["spaces"]:
+            step = "namespaces"
+            _enter(request, complaint, prctl, sandbox, group)
+            step = "folder"
         os.chdir(request["folder"])
         step = "limits"
-        if request["tasks"]:
+        if request["tasks"] and not request["spaces"]:
             join(group, request["tasks"])
         step = "sandbox"
         if request["sandbox"]:
@@ -344,6 +352,29 @@ def _become(
         os.write(complaint, b"%d 0" % STEPS.index(step))
     finally:
         os._exit(127)
+
+
+def _enter(
+    request: dict[str, Any],
+    complaint: int,
+    prctl: Callable[[int, int], object],
+    sandbox: Sandbox | None,
+    group: str,
+) -> None:
+    """Go on as a process inside of namespaces of its own, which is level T2. Raises: OSError."""
+    from runwright.adapters.namespaces import enter  # lazy: only a child at T2 needs it
+
+    if sandbox is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    tasks = request["tasks"]
+    enter(
+        request["spaces"],
+        complaint=complaint,
+        prctl=prctl,
+        sandbox=sandbox,
+        group=group,
+        tasks=tasks,
+    )
 
 
 def _limit(limit: int, value: int, spare: int) -> None:
