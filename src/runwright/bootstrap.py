@@ -118,8 +118,11 @@ def conducting(
     *,
     messages: Messages,
     stop: Stop | None = None,
+    continuous: bool = False,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
+
+    `continuous`: more than one cycle is to come, so functions that wish it start warm.
 
     Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt, store-unwritable.
     """
@@ -144,6 +147,8 @@ def conducting(
         messages=messages,
         launcher=launcher,
     )
+    first = 0 if continuous else 1
+    places.warm_after = {"always": 0, "never": None, "auto": first}[settings.conductor.warm]
     try:
         known = workloads()
         store = open_store(loaded)

@@ -57,6 +57,9 @@ class ConductorSettings(_Section, frozen=True, kw_only=True):
     outbox_max: int = 10_000
     #: The folder of scratch folders of functions.
     scratch: str = ".runwright/scratch"
+    #: When functions that wish it start warm: auto is from the second cycle of a process on, or
+    #: from the first one of a process that keeps a schedule.
+    warm: Literal["auto", "always", "never"] = "auto"
 
 
 class MessagesSettings(_Section, frozen=True, kw_only=True):

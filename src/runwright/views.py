@@ -256,6 +256,9 @@ def _runs(store: Store, found: Recalled) -> list[dict[str, Any]]:
                 if outcome
                 else {},
                 "level": outcome.level if outcome else "",
+                "warmth": msgspec.to_builtins(outcome.warmth)
+                if outcome and outcome.warmth
+                else None,
                 "outputs": [
                     {
                         "name": blob.name,

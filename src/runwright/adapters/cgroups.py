@@ -67,10 +67,13 @@ def prefix(base: str) -> str:
     return f"{base}/{_NAME}{os.getpid()}-{time.monotonic_ns()}-"
 
 
-def join(path: str, most: int) -> None:
-    """Make a group and move into it; at most so many processes and threads. Raises: OSError."""
+def join(path: str, most: int, pid: int = 0) -> None:
+    """Make a group and move a process into it, or this one; at most so many processes and threads.
+
+    Raises: OSError.
+    """
     os.mkdir(path)  # noqa: PTH102 - strings, as above
-    for name, value in (("pids.max", str(most)), ("cgroup.procs", "0")):
+    for name, value in (("pids.max", str(most)), ("cgroup.procs", str(pid))):
         with open(f"{path}/{name}", "w") as file:  # noqa: PTH123 - as above
             file.write(value)
 

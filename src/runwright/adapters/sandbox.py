@@ -38,6 +38,7 @@ _NET_TCP, _SCOPES = 0b11, 0b11
 #: What programs expect to open below /dev, where disks can be opened as well.
 _DEVICES: Final = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
+_PDEATHSIG, _SIGKILL = 1, 9
 _NO_NEW_PRIVS, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR = 38, 47, 4
 _CAPABILITY_VERSION: Final = 0x20080522
 
@@ -183,8 +184,31 @@ class Sandbox:
         self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))
         self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
         os.close(rules)
-        offline = wanted["offline"]
-        if wanted.get("reach"):
+        self._filter_calls(offline=wanted["offline"], reach=bool(wanted.get("reach")))
+
+    def narrow(self, writable: Iterable[str], *, offline: bool = False) -> None:
+        """Give up more, in a thread that is confined: writing but below these paths, the network.
+
+        What it starts from now on is out of reach for its signals but for its own tree.
+        Raises: OSError.
+        """
+        handled = _HANDLED & ~_READ_FILE
+        described = struct.pack("=QQQ", handled, _NET_TCP if offline else 0, _SCOPES)
+        rules = self._must(self._sys(_LANDLOCK_CREATE, described, len(described), 0))
+        for path in _DEVICES:
+            self._allow(rules, path, _FILE_RIGHTS & handled, must_exist=False)
+        self._allow_writing(rules, writable, handled)
+        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
+        os.close(rules)
+        if offline:
+            self._filter_calls(offline=True)
+
+    def end_with_parent(self) -> None:
+        """Have this process killed when its parent ends. Raises: OSError."""
+        self._must(self._prctl(_PDEATHSIG, _SIGKILL, 0, 0, 0))
+
+    def _filter_calls(self, *, offline: bool, reach: bool = False) -> None:
+        if reach:
             program = self._filter(offline=False, reach=True)
         else:
             program = self._filters.get(offline) or self._filter(offline=offline)
@@ -221,10 +245,13 @@ class Sandbox:
             self._allow(rules, path, _READ_FILE, must_exist=False)
         for path in _DEVICES:
             self._allow(rules, path, _FILE_RIGHTS, must_exist=False)
+        self._allow_writing(rules, writable, _HANDLED)
+        return rules
+
+    def _allow_writing(self, rules: int, writable: Iterable[str], handled: int) -> None:
         for path in writable:
             rights = _HANDLED if os.path.isdir(path) else _FILE_RIGHTS  # noqa: PTH112 - hot
-            self._allow(rules, path, rights, must_exist=True)
-        return rules
+            self._allow(rules, path, rights & handled, must_exist=True)
 
     def _allow(self, rules: int, path: str, rights: int, *, must_exist: bool) -> None:
         try:

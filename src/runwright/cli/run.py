@@ -107,7 +107,8 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
 
     stop = handle_signals()
     kind = options["kind"]
-    with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+    with bootstrap.conducting(loaded, messages=say, stop=stop, continuous=True) as made:
+        conductor, ports = made
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         try:
             conductor.recover()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
-from runwright.kernel.run import Command, Round, RunPlan, Script
+from runwright.kernel.run import Command, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
 
@@ -50,6 +50,7 @@ def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
             config=task["task_config"],
             limits=msgspec.structs.replace(config.limits, timeout_s=timeout_s),
             level=config.level,
+            warm=Warm() if config.warm is True else config.warm or None,
         ),
     )
 

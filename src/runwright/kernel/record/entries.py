@@ -19,7 +19,15 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from runwright.kernel.criteria import Finding
-from runwright.kernel.run import Arrived, Blob, OutcomeStatus, Requested, Resources, Scheduled
+from runwright.kernel.run import (
+    Arrived,
+    Blob,
+    OutcomeStatus,
+    Requested,
+    Resources,
+    Scheduled,
+    Warmth,
+)
 
 _B = TypeVar("_B")
 
@@ -191,6 +199,8 @@ class RunFinished(_Body, frozen=True, kw_only=True):
     finished_ms: int = 0
     used: Resources = Resources()
     level: str = ""
+    #: Whether it was forked from a template, for a command that wished it.
+    warmth: Warmth | None = None
     #: Digest of the lane memory it left.
     memory: str = ""
     reused: str = ""
