@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import msgspec
@@ -47,8 +46,7 @@ def hand_over(loaded: Loaded, wanted: Request, messages: Messages) -> Any:
 
     Raises: the error that answered it, as usage.
     """
-    store_path = loaded.path(loaded.settings.store.path)
-    reply = store_path.with_name(f"{store_path.name}.wait.{os.getpid()}")
+    reply = bootstrap.reply_path(loaded)
     bell = bootstrap.bell(reply)
     store = bootstrap.open_store(loaded)
     try:

@@ -3,6 +3,7 @@
     RunwrightError
     |- Halt            fail closed: the record or the evidence cannot be trusted     exit 4
     |  |- RollbackDetected, SignerMemoryLost, StoreCorrupt, StoreUnwritable, CommitUnknown
+    |  |- StoreUnreachable, LeaseLost
     |- Deferred        not now: somebody else has it, or it may work later           exit 75
     |  `- StoreBusy
     |- WorkFailed      this unit of work did not succeed                             exit 5
@@ -102,6 +103,23 @@ class CommitUnknown(Halt):
 
     code = "commit-unknown"
     hint = "Start again: the next start reads what was kept and goes on from there."
+
+
+class StoreUnreachable(Halt):
+    """The database server does not answer."""
+
+    code = "store-unreachable"
+    hint = (
+        "Look at the server and at `runwright config show --origin`; then start again: what was "
+        "committed is kept."
+    )
+
+
+class LeaseLost(Halt):
+    """Another conductor took the store over."""
+
+    code = "lease-lost"
+    hint = "Nothing of it was written. The other conductor has closed what was under way here."
 
 
 class Deferred(RunwrightError):

@@ -78,7 +78,8 @@ class Service:
         self._only = only
         self._interval_s = interval_s
         self._by = by
-        self._started_ms = ports.clock.now_ms()
+        #: From when on an interval of its own is in force.
+        self.started_ms = ports.clock.now_ms()
         self._queued: set[tuple[str, str]] = set()
         self._seen: dict[tuple[str, str, str], Timed] = {}
         self._has_put_off = False
@@ -150,7 +151,7 @@ class Service:
                 if self._interval_s:
                     # In force from the start of this process: nothing is owed from before.
                     schedule = every(self._interval_s, schedule)
-                    anchor_ms = since_ms = self._started_ms
+                    anchor_ms = since_ms = self.started_ms
                 if schedule is None:
                     continue
                 schedule = anchored(schedule, anchor_ms)
