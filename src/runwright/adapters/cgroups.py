@@ -69,10 +69,9 @@ def prefix(base: str) -> str:
 
 def join(path: str, most: int) -> None:
     """Make a group and move into it; at most so many processes and threads. Raises: OSError."""
-    os.mkdir(path)  # noqa: PTH102 - strings, as above
-    for name, value in (("pids.max", str(most)), ("cgroup.procs", "0")):
-        with open(f"{path}/{name}", "w") as file:  # noqa: PTH123 - as above
-            file.write(value)
+    door = make(path, most)
+    os.write(door, b"0")
+    os.close(door)
 
 
 def make(path: str, most: int) -> int:
