@@ -373,6 +373,13 @@ def best_level() -> str:
     return commands.best_level()
 
 
+def lacking() -> str:
+    """Return why this machine does not hold T2; empty when it does."""
+    from runwright.adapters import commands  # lazy: only the doctor asks
+
+    return commands.lacking()
+
+
 def code_digest(kind: str) -> str:
     """Return the digest of a workload's source files: which code planned and judged."""
     from runwright.kernel.canonical import digest, digest_of  # lazy: only a conductor needs it

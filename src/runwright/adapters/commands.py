@@ -405,8 +405,10 @@ def _check_demands(command: Command, held: _Held) -> None:
         return
     if command.network != "any":
         demand = "none" if command.network == "none" else ", ".join(command.network)
-        why = "" if command.level or command.network == "none" else f"; T2 needs {lacking()}"
-        raise NotStarted("refused", f"network {demand} cannot be held at {level}{why}")
+        message = f"network {demand} cannot be held at {level}"
+        if command.network != "none" and not command.level:
+            message += f", and this machine does not hold T2: {lacking()}"
+        raise NotStarted("refused", message)
 
 
 def check_grants(command: Command, private: Sequence[str]) -> None:

@@ -29,6 +29,8 @@ LEVELS: Final = {
     "T0": "T0 only: T1 needs Landlock of Linux 6.12 or later and seccomp, on x86_64 or aarch64",
     "session": "sessions only: levels need Linux",
 }
+#: What is held beside the level that is applied by default.
+T2: Final = "T2 where it is demanded (bubblewrap: namespaces, a network of its own)"
 
 
 class Finding(NamedTuple):
@@ -65,6 +67,7 @@ def _machine() -> list[Finding]:
     version = sqlite3.sqlite_version_info
     old = version < SQLITE_FIXED
     level = bootstrap.best_level()
+    lacking = bootstrap.lacking()
     return [
         Finding("python", "ok", sys.version.split()[0]),
         Finding(
@@ -83,6 +86,7 @@ def _machine() -> list[Finding]:
             "ok" if level == "T1" else "note",
             LEVELS[level],
         ),
+        Finding("isolation", "note" if lacking else "ok", f"no T2: {lacking}" if lacking else T2),
     ]
 
 

@@ -174,7 +174,8 @@ def _print_round(found: dict[str, Any]) -> None:
     first, last = found["seq"]
     span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
     click.echo(f"ledger   {span}")
-    networks = {str(run["work"].get("network", "any")) for run in found["runs"]}
+    granted = [run["work"].get("network", "any") for run in found["runs"]]
+    networks = {each if isinstance(each, str) else " ".join(each) for each in granted}
     if networks - {"any"}:
         click.echo(f"network  {', '.join(sorted(networks))}")
     if found["stopped"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runwright.cycles.registry import Registered, select
-from runwright.cycles.spec import CycleSpec, TaskConfig
+from runwright.cycles.spec import CycleSpec, TaskConfig, network_of
 from runwright.kernel.errors import Usage
 from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Requested, Tick, instant_text
@@ -56,7 +56,7 @@ def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, 
         command=tuple(args["command"]),
         env=tuple(args.get("env", ())),
         secret=tuple(args.get("secret", ())),
-        network=args.get("network", "any"),
+        network=network_of(args.get("network", "any")),
         write=tuple(args.get("write", ())),
         level=args.get("level", ""),
         timeout_s=args.get("timeout_ms", 0) / 1000 or None,
@@ -73,12 +73,12 @@ def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, 
 
 def config_of(row: Registered) -> dict[str, Any]:
     """Return what a command without a registry row was granted, as a canonical value."""
-    timeout_s = row.config.timeout_s
+    timeout_s, network = row.config.timeout_s, row.config.network
     return {
         "command": list(row.config.command),
         "env": list(row.config.env),
         "secret": list(row.config.secret),
-        "network": row.config.network,
+        "network": network if isinstance(network, str) else list(network),
         "level": row.config.level,
         "timeout_ms": int(timeout_s * 1000) if timeout_s else 0,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
+from runwright.cycles.spec import CycleSpec, TaskConfig, network_of, read_config
 from runwright.kernel.run import Command, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
@@ -60,7 +60,7 @@ def _ad_hoc(config: Mapping[str, Any]) -> TaskConfig:
         command=tuple(config["command"]),
         env=tuple(config["env"]),
         secret=tuple(config["secret"]),
-        network=config.get("network", "any"),
+        network=network_of(config.get("network", "any")),
         level=config.get("level", ""),
         timeout_s=config["timeout_ms"] / 1000 or None,
     )

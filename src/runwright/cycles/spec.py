@@ -21,7 +21,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: The most modules that a function may have imported ahead.
 IMPORTS_MAX: Final = 100
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_HOST_PORT: Final = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")
+_HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,10 +140,22 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
     if config.timeout_s is not None and not 0 < config.timeout_s <= 7 * 86_400:
         return config, f"timeout_s: {config.timeout_s} is not within 0 to 604800"
     if isinstance(config.network, tuple):
-        wrong = [item for item in config.network if not _HOST_PORT.fullmatch(item)]
+        wrong = [item for item in config.network if not _is_host_port(item)]
         if wrong or not config.network:
             return config, f"network: {wrong or 'an empty list'} is not any, none or host:port"
     return config, ""
+
+
+def network_of(value: object) -> Literal["any", "none"] | tuple[str, ...]:
+    """Return what may be reached, from a canonical value."""
+    if isinstance(value, list):
+        return tuple(map(str, value))
+    return "none" if value == "none" else "any"
+
+
+def _is_host_port(text: str) -> bool:
+    found = _HOST_PORT.fullmatch(text)
+    return found is not None and 0 < int(found[1]) < 1 << 16
 
 
 def _where(message: str) -> str:
