@@ -82,7 +82,12 @@ def test_what_is_signed_here_is_checked_by_ssh_keygen(tmp_path: Path) -> None:
 
 
 @needs_openssh
-def test_a_key_with_a_passphrase_that_nobody_types_does_not_sign(tmp_path: Path) -> None:
+def test_a_key_with_a_passphrase_that_nobody_types_does_not_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Or it would ask whoever runs the tests on a terminal.
+    monkeypatch.setenv("SSH_ASKPASS", "false")
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
     file = made(tmp_path, "ed25519", "0", passphrase="correct horse")
     with pytest.raises(Refused, match="ssh-keygen does not sign with"):
         persons.sign(file, MESSAGE)
