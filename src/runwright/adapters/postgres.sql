@@ -71,7 +71,11 @@ CREATE TABLE request (
     "by"       text NOT NULL DEFAULT '',
     state      text NOT NULL DEFAULT 'open',
     result     bytea NOT NULL DEFAULT '',
-    reply      text NOT NULL DEFAULT ''
+    reply      text NOT NULL DEFAULT '',
+    -- Whoever may insert may insert anything: instants are within the years 1970 to 9999.
+    CHECK (created_ms BETWEEN 0 AND 253402300799999),
+    CHECK (length(id) BETWEEN 1 AND 200 AND length(kind) <= 100 AND length("by") <= 200),
+    CHECK (length(reply) <= 1000 AND length(body) <= 16777216)
 );
 CREATE INDEX request_open ON request (created_ms) WHERE state = 'open';
 

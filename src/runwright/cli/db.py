@@ -84,8 +84,8 @@ def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
 def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
     """Print the SQL that makes the roles of a shared store.
 
-    Conductor, application, operator and reader each get what they need and no more; none of them
-    can change or delete an entry.
+    Conductor, application, operator and reader: each gets what it needs and no more, and none of
+    them can change or delete an entry.
     """
     script = bootstrap.roles(settings(ctx), is_applied=is_applied)
     if as_json:
