@@ -22,7 +22,7 @@ from runwright.kernel.errors import (
     Usage,
     VerificationFailed,
 )
-from runwright.kernel.ports import Batch, Bell, Messages, Store
+from runwright.kernel.ports import Batch, Bell, Messages, Store, Table
 from runwright.kernel.record.entries import LedgerOpened, decode
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class ProjectStore(Store, Protocol):
 
     def holder(self) -> str:
         """Return who conducts; empty when nobody does."""
+
+    def install_views(self, tables: Sequence[Table]) -> list[str]:
+        """Make the views anew; return their names. Raises: usage."""
+
+    def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
+        """Take down those that are ours; return their names."""
 
 
 def workloads() -> Mapping[str, Workload]:
@@ -580,6 +586,17 @@ def rebuild(loaded: Loaded, *, write: bool) -> list[Mapping[str, str]]:
     finally:
         store.close()
     return [msgspec.structs.asdict(item) for item in found]
+
+
+def views_of(loaded: Loaded, *, install: bool) -> Mapping[str, Any]:
+    """Make or take down the views over the tables of workloads. Raises: usage."""
+    tables = [table for workload in workloads().values() for table in workload.tables]
+    store = open_store(loaded)
+    try:
+        done = store.install_views(tables) if install else store.uninstall_views(tables)
+        return {"store": store.name, "views": done}
+    finally:
+        store.close()
 
 
 def spec_of(known: Mapping[str, Workload], row: Mapping[str, Any]) -> Any:

@@ -125,7 +125,10 @@ def test_a_dry_run_shows_the_registry_and_runs_nothing(market: Market) -> None:
     """The plan is the rows of task_registry; no table has more rows after it."""
     counts = market.project.counts()
     planned = plan(market.project)["runs"]
-    rows = market.project.sql("SELECT task_name, agent_id FROM task_registry ORDER BY task_id")
+    rows = market.project.sql(
+        "SELECT task_name, agent_id FROM task_registry WHERE task_type = 'VISION_FUNCTION'"
+        " ORDER BY task_id"
+    )
     assert [(run["function"], run["agent"]) for run in planned] == rows
     text = market.project.done("run", "market", "--dry-run").stdout.splitlines()
     assert [line.split()[1] for line in text[1:]] == NAMES
@@ -375,11 +378,12 @@ def test_successes_and_failures_are_counted(fresh: Project) -> None:
 @pytest.mark.seed("cycles-001/install-functions-registered", "cycles-001/trouble-no-tasks-register")
 def test_apply_registers_three_functions_as_often_as_wanted(fresh: Project) -> None:
     """The second time nothing changes; a row that was deleted comes back."""
-    assert fresh.sql("SELECT count(*) FROM task_registry WHERE enabled") == [(3,)]
+    counted = "SELECT count(*) FROM task_registry WHERE enabled AND task_type = 'VISION_FUNCTION'"
+    assert fresh.sql(counted) == [(3,)]
     assert fresh.done("apply", "market/cycle.yaml").stdout == "cycles/market: unchanged\n"
     fresh.sql("DELETE FROM task_registry WHERE task_name = ?", NAMES[1])
     assert fresh.done("apply", "market/cycle.yaml").stdout == "cycles/market: applied (1 added)\n"
-    assert fresh.sql("SELECT count(*) FROM task_registry WHERE enabled") == [(3,)]
+    assert fresh.sql(counted) == [(3,)]
 
 
 @pytest.mark.seed("cycles-001/install-function-files-exist", "cycles-001/trouble-file-not-found")

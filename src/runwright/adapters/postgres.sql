@@ -87,6 +87,8 @@ CREATE TABLE spec (
     applied_ms bigint NOT NULL,
     -- When the schedule that it has now came into force.
     since_ms   bigint NOT NULL,
+    -- What it runs by: JSON of its schedule, or of what operators made of it.
+    in_force   text NOT NULL,
     seq        bigint NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -250,6 +252,14 @@ INSERT INTO about (product, version) VALUES (%s, %s)
 -- name: insert-place
 INSERT INTO place (name, schema) VALUES (%s, %s)
 
+-- name: delete-place
+DELETE FROM place WHERE name = %s
+
+-- name: relation
+SELECT c.relkind::text, coalesce(obj_description(c.oid, 'pg_class'), '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+
 -- name: places
 SELECT name, schema FROM place
 
@@ -362,6 +372,7 @@ GRANT "{schema}_application" TO "{schema}_conductor", "{schema}_operator";
 -- The conductor appends, and keeps the rows that entries change.
 GRANT INSERT ON "{schema}".entry, "{schema}".tile TO "{schema}_conductor";
 GRANT INSERT, UPDATE ON "{schema}".seal, "{schema}".spec, "{schema}".tick, "{schema}".round, "{schema}".lane,
-    "{schema}".paper, "{schema}".request TO "{schema}_conductor";
+    "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature
+    TO "{schema}_conductor";
 GRANT INSERT, DELETE ON "{schema}".blob TO "{schema}_conductor";
 GRANT UPDATE ON "{schema}".lease TO "{schema}_conductor";

@@ -14,8 +14,8 @@ import click
 from runwright import bootstrap, views
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded
-from runwright.kernel.drive.schedule import due
-from runwright.kernel.drive.service import anchored, start_of
+from runwright.kernel.drive.schedule import anchored, due, start_of
+from runwright.kernel.drive.ticks import in_force_of
 from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
 
 #: Less free space than this beside the store is a problem, bytes.
@@ -153,8 +153,11 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
     """Say which schedules have an occurrence that nobody recorded."""
     known, now_ms, found = bootstrap.workloads(), bootstrap.CLOCK.now_ms(), []
     for row in store.rows("spec"):
-        spec = bootstrap.spec_of(known, row)
-        if spec.schedule is None or not spec.schedule.enabled:
+        now = views.runs_by(store, known, row)
+        if now.refused:
+            detail = f"nothing runs {row['name']} by itself: {now.refused}"
+            found.append(Finding("schedule", "problem", detail))
+        if now.schedule is None or not now.schedule.enabled:
             continue
         last = store.rows(
             "tick",
@@ -163,9 +166,10 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
             limit=1,
         )
         decision = due(
-            anchored(spec.schedule, row["applied_ms"]),
+            anchored(now.schedule, row["applied_ms"]),
             last_ms=last[0]["last_ms"] if last else None,
-            start_ms=start_of(row["since_ms"]),
+            # What nobody has recorded yet is in force from the next look on.
+            start_ms=start_of(row["since_ms"] if now == in_force_of(row) else now_ms),
             now_ms=now_ms - 60_000,
         )
         late = len(decision.fire) + sum(item.count for item in decision.passed)

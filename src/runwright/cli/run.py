@@ -136,6 +136,8 @@ class Serving(msgspec.Struct, kw_only=True):
     kind: str
     name: str
     interval_s: int | None = None
+    #: The interval stands in for a schedule that is missing.
+    gives_way: bool = False
     #: When the command was given: a schedule without a grid of its own hangs on it.
     since_ms: int = 0
     #: Whether it was ever served: what is wrong from the start ends the command.
@@ -169,15 +171,16 @@ def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
                         by=user(),
                     )
                     # Also after an outage: what fell due in it is owed.
-                    made.started_ms = serving.since_ms
+                    made.started_ms, made.gives_way = serving.since_ms, serving.gives_way
                     return made
 
                 serves = service()
-                if not serves.timed():
+                if serving.interval_s is None and serves.has_none():
                     serving.interval_s = ports.workloads[kind].interval_s
                     if serving.interval_s is None:
                         message = f"the spec {name!r} has no schedule"
                         raise InvalidSpec(message, hint="Give it one, or use --interval SECONDS.")
+                    serving.gives_way = True
                     serves = service()
                 say(
                     "store.reached" if serving.outages else "conductor.started",

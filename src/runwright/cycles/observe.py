@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from runwright.cycles.registry import Registered, select
 from runwright.cycles.spec import CycleSpec, TaskConfig, network_of
+from runwright.cycles.timetable import retry_of
+from runwright.kernel.canonical import exact
 from runwright.kernel.errors import Usage
 from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Requested, Tick, instant_text
@@ -37,7 +41,11 @@ def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
     else:
         rows = world.rows("task_registry")
         tasks = [_located(root, row) for row in select(spec, rows, str(args.get("function") or ""))]
-    return {"cycle_id": _cycle_id(tick, world), "tasks": tasks}
+    facts = {"cycle_id": _cycle_id(tick, world), "tasks": tasks}
+    retry = retry_of(spec, world)
+    if retry != spec.retry:
+        facts["retry"] = exact(msgspec.to_builtins(retry))
+    return facts
 
 
 def _cycle_id(tick: Tick, world: World) -> str:

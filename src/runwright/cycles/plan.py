@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from runwright.cycles.spec import CycleSpec, TaskConfig, network_of, read_config
-from runwright.kernel.run import Command, Round, RunPlan, Script, Warm
+from runwright.kernel.run import Command, Retry, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
 
@@ -24,7 +24,10 @@ def plan(seen: Seen) -> Round | None:
         pure=False,
         place="command",
         workers=1,
-        retry=spec.retry,
+        # A row of orchestrator_schedule may say otherwise than the spec.
+        retry=msgspec.convert(seen.facts["retry"], Retry, strict=False)
+        if "retry" in seen.facts
+        else spec.retry,
     )
 
 

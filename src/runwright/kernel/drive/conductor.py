@@ -133,9 +133,12 @@ class Conductor:
 
             check(spec.schedule)
         now_ms = self._ports.clock.now_ms()
-        before = self._store.rows("spec", {"kind": kind, "name": spec.name})
-        tables = {table.name: self._store.rows(table.name) for table in workload.tables}
-        rows, counts = workload.register(spec, now_ms, tables)
+        known = self._store.rows("spec", {"kind": kind})
+        before = [row for row in known if row["name"] == spec.name]
+        # What operators edit; a projection is nobody's to declare, and grows.
+        edited = [table.name for table in workload.tables if table.is_edited]
+        tables = {name: self._store.rows(name) for name in edited}
+        rows, counts = workload.register(spec, now_ms, {**tables, "spec": known})
         kept = Content(digest=digest(body), data=body)
         replaces = before[0]["digest"] if before else ""
         is_changed = replaces != kept.digest or bool(rows)

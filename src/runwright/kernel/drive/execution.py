@@ -41,6 +41,8 @@ REASON_MAX: Final = 100
 MESSAGE_MAX: Final = 1_000
 #: How far a place has been told to stop: not, asked, killed.
 KILLED: Final = 2
+#: Why a run failed that another attempt may mend.
+REPEATABLE: Final = frozenset({"exit", "signal", "timeout"})
 #: Seconds after which what was started is under way, and something else may take the processor.
 IDLE_S: Final = 0.003
 #: How many runs of a pure round are handed to a place at once, for each worker.
@@ -308,7 +310,7 @@ class Execution:
         outcome = executed.outcome
         run = self._plans[outcome.key]
         attempt = self._in_flight.pop(outcome.key)
-        if executed.deferred and not self.stopped:
+        if self._is_repeatable(executed) and not self.stopped:
             wait_s = delay_s(self._it.round.retry, attempt)
             if wait_s is not None:
                 next_ms = self._clock.now_ms() + int(wait_s * 1000)
@@ -319,6 +321,12 @@ class Execution:
                 return
         self._finish(msgspec.structs.replace(outcome, attempts=attempt), executed.contents)
         lanes.ended(run)
+
+    def _is_repeatable(self, executed: Executed) -> bool:
+        """Say whether a run asks to be repeated, or failed in a round that repeats failures."""
+        outcome = executed.outcome
+        has_failed = outcome.status == "failed" and outcome.reason in REPEATABLE
+        return executed.deferred or (self._it.round.retry.on_failure and has_failed)
 
     def _refuse(self, run: RunPlan, message: str) -> None:
         self._finish(

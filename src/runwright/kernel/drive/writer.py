@@ -111,7 +111,7 @@ class Writer:
             entries=appended.entries,
             tiles=appended.tiles,
             contents=list(contents),
-            rows=[*self.fold(appended, contents), *rows],
+            rows=[*rows, *self.fold(appended, contents)],
             erased=list(erased),
         )
         self._write(batch)
