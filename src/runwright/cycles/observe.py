@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runwright.cycles.budget import standing
 from runwright.cycles.registry import Registered, select
 from runwright.cycles.spec import CycleSpec, TaskConfig
+from runwright.cycles.suspension import suspensions
 from runwright.kernel.errors import Usage
 from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Requested, Tick, instant_text
@@ -37,7 +39,14 @@ def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
     else:
         rows = world.rows("task_registry")
         tasks = [_located(root, row) for row in select(spec, rows, str(args.get("function") or ""))]
-    return {"cycle_id": _cycle_id(tick, world), "tasks": tasks}
+    cycle_id = _cycle_id(tick, world)
+    facts: dict[str, Any] = {"cycle_id": cycle_id, "tasks": tasks}
+    if spec.budgets:
+        facts["budgets"] = standing(spec, tick, world, cycle_id)
+    suspended = suspensions(tick, world)
+    if suspended:
+        facts["suspended"] = suspended
+    return facts
 
 
 def _cycle_id(tick: Tick, world: World) -> str:

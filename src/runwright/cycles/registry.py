@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from runwright.cycles.reconcile import WEIGHTS, default_weights
 from runwright.cycles.spec import CycleSpec, TaskConfig, check_spec, read_config
 from runwright.kernel.errors import InvalidSpec, UnknownName
 from runwright.kernel.ports import Row
@@ -77,6 +78,7 @@ def declare(
             values = {"task_id": row["task_id"], "enabled": 0, "updated_at": now}
             changes.append(Row("task_registry", values, update=True))
             counts["disabled"] += 1
+    changes += default_weights(spec.orchestrator, tables.get(WEIGHTS))
     return changes, counts
 
 
