@@ -7,8 +7,11 @@ from collections import Counter
 
 import pytest
 
+from tests.postgres.server import database, server
 from tests.tidy.seeds import open_rows
 from tests.tidy.tree import REPOSITORY
+
+__all__ = ["database", "server"]
 
 TIDY = REPOSITORY / "tests/tidy"
 WIDTH = 100

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from runwright import __version__
 from runwright.adapters.clock import SystemClock
 from runwright.adapters.sqlite import SqliteStore
 from runwright.config import Loaded
-from runwright.kernel.errors import StoreCorrupt, StoreUnwritable, Usage, VerificationFailed
-from runwright.kernel.ports import Messages
+from runwright.kernel.errors import (
+    InvalidSetting,
+    RunwrightError,
+    StoreCorrupt,
+    StoreMissing,
+    StoreUnwritable,
+    Usage,
+    VerificationFailed,
+)
+from runwright.kernel.ports import Batch, Bell, Messages, Store
 from runwright.kernel.record.entries import LedgerOpened, decode
 
 if TYPE_CHECKING:
-    from runwright.adapters.bell import SocketBell
-    from runwright.adapters.signer import FileSigner
+    from runwright.adapters.libpq import Target
+    from runwright.adapters.listening import Channel
+    from runwright.adapters.postgres import PostgresStore
+    from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
     from runwright.kernel.record.seal import Heads
+    from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
     from runwright.kernel.run import Command
     from runwright.kernel.workload import Workload
@@ -32,8 +43,32 @@ KINDS: Final = ("cycles",)
 CLOCK: Final = SystemClock()
 #: Beside the keys while `init` makes a store for them.
 _UNFINISHED: Final = "unfinished"
+#: The folder of the agents' keys, below that of the keys.
+AGENTS: Final = "agents"
+#: Where batches are kept that a shared store did not take.
+_UNWRITTEN: Final = ".runwright/unwritten"
 #: What stands beside a store under its name.
 STORE_FILES: Final = ("", "-wal", "-shm", "-journal", ".lease", ".bell", ".part")
+
+
+class ProjectStore(Store, Protocol):
+    """A store of a project, as commands use it."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    def version(self) -> int:
+        """Return the version of the schema."""
+
+    def migrate(self) -> list[str]:
+        """Bring it up to this version; return what was done."""
+
+    def check(self) -> list[str]:
+        """Return what is wrong with it."""
+
+    def holder(self) -> str:
+        """Return who conducts; empty when nobody does."""
 
 
 def workloads() -> Mapping[str, Workload]:
@@ -43,12 +78,95 @@ def workloads() -> Mapping[str, Workload]:
     return {WORKLOAD.kind: WORKLOAD}
 
 
-def open_store(loaded: Loaded, *, read_only: bool = False) -> SqliteStore:
-    """Open the project's store. Raises: store-missing, store-version."""
-    return SqliteStore(loaded.path(loaded.settings.store.path), read_only=read_only)
+def open_store(
+    loaded: Loaded, *, read_only: bool = False, messages: Messages | None = None
+) -> ProjectStore:
+    """Open the project's store. Raises: store-missing, store-version, store-unreachable."""
+    if not is_shared(loaded):
+        return SqliteStore(loaded.path(loaded.settings.store.path), read_only=read_only)
+    place = target(loaded)
+    from runwright.adapters.postgres import PostgresStore  # lazy: only for a shared store
+
+    def unwritten(batch: Batch, failure: RunwrightError) -> str:
+        from runwright.adapters.unwritten import keep_batch  # lazy: only when a commit failed
+
+        file = keep_batch(loaded.path(_UNWRITTEN), place.name, batch, failure)
+        if messages and file:
+            fields = {"file": file, "entries": len(batch.entries)}
+            messages("store.unwritten", str(failure), level="error", **fields)
+        return file
+
+    return PostgresStore(place, read_only=read_only, unwritten=unwritten)
 
 
-def opened(store: SqliteStore) -> LedgerOpened:
+def is_shared(loaded: Loaded) -> bool:
+    """Say whether the store is a PostgreSQL database."""
+    return bool(loaded.settings.store.url)
+
+
+def target(loaded: Loaded) -> Target:
+    """Return where the shared store is. Raises: invalid-setting."""
+    settings = loaded.settings.store
+    _require_psycopg(loaded)
+    from runwright.adapters import libpq  # lazy: only for a shared store
+
+    return libpq.target(
+        settings.url, settings.schema, os.environ, origin=loaded.origins["store.url"]
+    )
+
+
+def _require_psycopg(loaded: Loaded) -> None:
+    try:
+        importlib.import_module("psycopg")
+    except ImportError as error:
+        message = f"{loaded.origins['store.url']}: store.url needs psycopg, which is missing"
+        hint = "pip install 'runwright[postgres]'"
+        raise InvalidSetting(message, hint=hint) from error
+
+
+def connection(loaded: Loaded) -> list[dict[str, str]]:
+    """Return where the shared store is, part by part with its origin; nothing for a file."""
+    if not is_shared(loaded):
+        return []
+    _require_psycopg(loaded)
+    from runwright.adapters import libpq  # lazy: only for a shared store
+
+    url, origin = loaded.settings.store.url, loaded.origins["store.url"]
+    return [each._asdict() for each in libpq.parameters(url, os.environ, origin=origin)]
+
+
+def roles(loaded: Loaded, *, is_applied: bool) -> str:
+    """Return the SQL that makes the roles of the shared store, executed when that is asked for.
+
+    Raises: usage when the store is a file.
+    """
+    if not is_shared(loaded):
+        message = f"{store_path(loaded)} is a file: who may change it is a matter of its mode"
+        raise Usage(message, hint="Roles are those of a PostgreSQL store (setting store.url).")
+    place = target(loaded)
+    from runwright.adapters.postgres import PostgresStore  # lazy: only for a shared store
+
+    store = PostgresStore(place)
+    try:
+        script = store.roles()
+        if is_applied:
+            store.execute(script)
+        return script
+    finally:
+        store.close()
+
+
+def store_name(loaded: Loaded) -> str:
+    """Return what messages call the store."""
+    return target(loaded).name if is_shared(loaded) else str(store_path(loaded))
+
+
+def store_path(loaded: Loaded) -> Path:
+    """Return the file of a store that is one."""
+    return loaded.path(loaded.settings.store.path)
+
+
+def opened(store: ProjectStore) -> LedgerOpened:
     """Return what the first entry says. Raises: store-corrupt."""
     first = next(iter(store.entries(0, 1)), None)
     try:
@@ -56,16 +174,16 @@ def opened(store: SqliteStore) -> LedgerOpened:
     except ValueError:  # what msgspec's errors are: these bytes are no entry
         body = None
     if not isinstance(body, LedgerOpened):
-        message = f"{store.path}: the first entry does not open a ledger"
+        message = f"{store.name}: the first entry does not open a ledger"
         raise StoreCorrupt(message)
     return body
 
 
-def origin_of(store: SqliteStore) -> str:
+def origin_of(store: ProjectStore) -> str:
     """Return the name of the ledger. Raises: store-corrupt."""
     first = next(iter(store.entries(0, 1)), None)
     if first is None:
-        message = f"{store.path} holds no entries"
+        message = f"{store.name} holds no entries"
         raise StoreCorrupt(message)
     return decode(first.raw).origin
 
@@ -80,7 +198,7 @@ def memory_path(loaded: Loaded, ledger: str, environment: Mapping[str, str]) -> 
     return folder / "runwright" / f"{ledger}.memory"
 
 
-def signer(loaded: Loaded, store: SqliteStore) -> FileSigner:
+def signer(loaded: Loaded, store: ProjectStore) -> FileSigner:
     """Return the signer of the project's ledger."""
     from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: only writers sign
 
@@ -89,24 +207,50 @@ def signer(loaded: Loaded, store: SqliteStore) -> FileSigner:
     return FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin_of(store))
 
 
-def bell_path(loaded: Loaded) -> Path:
+def bell_path(loaded: Loaded) -> Path | Channel:
     """Return where the conductor of the project's store listens."""
-    path = loaded.path(loaded.settings.store.path)
+    if is_shared(loaded):
+        return _channel(loaded, "bell")
+    path = store_path(loaded)
     return path.with_name(path.name + ".bell")
 
 
-def ring(path: Path) -> None:
+def reply_path(loaded: Loaded) -> Path | Channel:
+    """Return where somebody who submitted listens, and nobody else."""
+    if is_shared(loaded):
+        return _channel(loaded, f"wait_{CLOCK.entropy(8).hex()}")
+    path = store_path(loaded)
+    return path.with_name(f"{path.name}.wait.{os.getpid()}")
+
+
+def _channel(loaded: Loaded, name: str) -> Channel:
+    place = target(loaded)
+    from runwright.adapters.listening import Channel  # lazy: only for a shared store
+
+    return Channel(place, f"{place.schema}_{name}")
+
+
+def ring(path: Path | Channel) -> None:
     """Knock at a bell."""
-    from runwright.adapters.bell import ring as knock  # lazy: only submitters knock
+    if isinstance(path, Path):
+        from runwright.adapters.bell import ring as knock  # lazy: only submitters knock
 
-    knock(path)
+        knock(path)
+    else:
+        from runwright.adapters.listening import ring as notify  # lazy: as above
+
+        notify(path)
 
 
-def bell(path: Path) -> SocketBell:
+def bell(path: Path | Channel) -> Bell:
     """Hang a bell."""
-    from runwright.adapters.bell import SocketBell  # lazy: a one-shot run has no bell
+    if isinstance(path, Path):
+        from runwright.adapters.bell import SocketBell  # lazy: a one-shot run has no bell
 
-    return SocketBell(path)
+        return SocketBell(path)
+    from runwright.adapters.listening import ListeningBell  # lazy: as above
+
+    return ListeningBell(path)
 
 
 @contextmanager
@@ -115,8 +259,11 @@ def conducting(
     *,
     messages: Messages,
     stop: Stop | None = None,
+    continuous: bool = False,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
+
+    `continuous`: more than one cycle is to come, so functions that wish it start warm.
 
     Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt, store-unwritable.
     """
@@ -126,6 +273,7 @@ def conducting(
     launcher = Launcher()
     launcher.start()
     # lazy: only a conductor needs these
+    from runwright.adapters.agents import FileKeyring  # lazy: as above
     from runwright.adapters.files import FilesSink  # lazy: as above
     from runwright.adapters.places import LocalPlaces  # lazy: as above
     from runwright.kernel.drive.conductor import Conductor, Ports  # lazy: as above
@@ -140,15 +288,18 @@ def conducting(
         messages=messages,
         launcher=launcher,
     )
+    first = 0 if continuous else 1
+    places.warm_after = {"always": 0, "never": None, "auto": first}[settings.conductor.warm]
     try:
         known = workloads()
-        store = open_store(loaded)
+        store = open_store(loaded, messages=messages)
         try:
             writer = Writer(
                 store,
                 clock=CLOCK,
                 signer=signer(loaded, store),
                 seal_every_s=settings.signer.every_s,
+                keyring=FileKeyring(loaded.path(settings.signer.keys) / AGENTS),
             )
             places.sweep()
             ports = Ports(
@@ -240,11 +391,10 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
 
     Raises: usage when there is one already, store-unwritable.
     """
-    # lazy: only init makes keys
-    from runwright.adapters.signer import create_keys  # lazy: as above
-    from runwright.kernel.drive.writer import Writer  # lazy: as above
-    from runwright.kernel.record.entries import Draft  # lazy: as above
+    from runwright.adapters.signer import create_keys  # lazy: only init makes keys
 
+    if is_shared(loaded):
+        return _create_shared(loaded, name)
     path = loaded.path(loaded.settings.store.path)
     if path.exists():
         message = f"There is a store at {path} already"
@@ -263,19 +413,7 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
         left.unlink()
     store = SqliteStore(part, tables=tables, create=True)
     try:
-        from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: only init
-
-        memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
-        maker = FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin)
-        writer = Writer(store, clock=CLOCK, signer=maker)
-        body = LedgerOpened(
-            ledger=ledger,
-            seal_key=keys.seal.text(),
-            bundle_key=keys.bundle,
-            product=__version__,
-        )
-        writer.commit([Draft(body=body)])
-        writer.close()
+        _open_ledger(loaded, store, keys, origin)
     finally:
         store.close()
     if part.with_name(part.name + "-wal").exists():
@@ -285,6 +423,76 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
     part.with_name(part.name + ".lease").unlink()
     unfinished.unlink(missing_ok=True)
     return _put_in_place(loaded, part, name)
+
+
+def _open_ledger(loaded: Loaded, store: ProjectStore, keys: Keys, origin: str) -> None:
+    """Write the first entry of a ledger, and seal it."""
+    # lazy: only init
+    from runwright.adapters.signer import FileSigner, SignerMemory  # lazy: as above
+    from runwright.kernel.drive.writer import Writer  # lazy: as above
+    from runwright.kernel.record.entries import Draft  # lazy: as above
+
+    ledger = origin.rpartition("/")[2]
+    memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
+    maker = FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin)
+    writer = Writer(store, clock=CLOCK, signer=maker)
+    body = LedgerOpened(
+        ledger=ledger,
+        seal_key=keys.seal.text(),
+        bundle_key=keys.bundle,
+        product=__version__,
+    )
+    writer.commit([Draft(body=body)])
+    writer.close()
+
+
+def _create_shared(loaded: Loaded, name: str) -> Mapping[str, Any]:
+    """Make the keys and, in one transaction, the shared store with an open, sealed ledger.
+
+    Raises: usage when there is a store that these keys do not seal.
+    """
+    # lazy: only init
+    import msgspec  # lazy: as above
+
+    from runwright.adapters.postgres import PostgresStore  # lazy: as above
+    from runwright.adapters.signer import create_keys  # lazy: as above
+
+    place, folder = target(loaded), loaded.path(loaded.settings.signer.keys)
+    tables = [table for workload in workloads().values() for table in workload.tables]
+    schemas = msgspec.structs.asdict(loaded.settings.schemas)
+    if (folder / _UNFINISHED).exists() and (found := _sealed_by(loaded, folder)):
+        # An `init` whose last commit was cut off: it was durable.
+        (folder / _UNFINISHED).unlink()
+        return found
+    # Before the keys: where a store cannot be made, none are left behind.
+    store: PostgresStore = PostgresStore(place, tables=tables, schemas=schemas, create=True)
+    try:
+        origin = f"runwright.local/{name}/{CLOCK.entropy(8).hex()}"
+        unfinished = _begin_keys(folder)
+        keys = create_keys(folder, origin)
+        _open_ledger(loaded, store, keys, origin)
+        store.finish()
+    finally:
+        store.close()
+    unfinished.unlink(missing_ok=True)
+    key = keys.seal.text()
+    return {"origin": origin, "store": place.name, "keys": str(folder), "seal_key": key}
+
+
+def _sealed_by(loaded: Loaded, folder: Path) -> Mapping[str, Any] | None:
+    """Return what stands in the shared store when it belongs to the keys of a folder."""
+    vkey = folder / "ledger.vkey"
+    try:
+        store = open_store(loaded, read_only=True)
+    except StoreMissing:
+        return None
+    try:
+        origin, key = origin_of(store), opened(store).seal_key
+    finally:
+        store.close()
+    if not vkey.exists() or vkey.read_text().strip() != key:
+        return None
+    return {"origin": origin, "store": store.name, "keys": str(folder), "seal_key": key}
 
 
 def keep(path: Path, text: str) -> None:
@@ -374,7 +582,7 @@ def spec_of(known: Mapping[str, Workload], row: Mapping[str, Any]) -> Any:
     return decode_spec(known[row["kind"]], row["body"])
 
 
-def heads(loaded: Loaded, store: SqliteStore) -> Heads:
+def heads(loaded: Loaded, store: ProjectStore) -> Heads:
     """Return where the ledger stands, held against the signer's memory.
 
     Raises: rollback-detected, signer-memory-lost, store-corrupt.
@@ -384,7 +592,7 @@ def heads(loaded: Loaded, store: SqliteStore) -> Heads:
     return open_head(store, signer(loaded, store))
 
 
-def proof_text(store: SqliteStore, seq: int) -> str:
+def proof_text(store: ProjectStore, seq: int) -> str:
     """Return the inclusion proof of a sealed entry. Raises: usage."""
     from runwright.kernel.record.ledger import inclusion_proof  # lazy: only proofs
     from runwright.kernel.record.seal import Proof, proof_text  # lazy: as above
@@ -395,6 +603,51 @@ def proof_text(store: SqliteStore, seq: int) -> str:
         raise Usage(message)
     hashes = tuple(inclusion_proof(store.tiles, seq, newest.size))
     return proof_text(Proof(index=seq, hashes=hashes, note=newest.note))
+
+
+def frozen_reason(store: ProjectStore, name: str) -> str:
+    """Return which decision of a person stands against a spec; empty when none does."""
+    from runwright.kernel.people import stand  # lazy: only a dry run asks
+
+    found = stand(store.rows("decision", {"subject": f"spec/{name}"}, order="seq"), CLOCK.now_ms())
+    if found is None:
+        return ""
+    return f"{found['action']} by {found['person']} (entry {found['seq']}): {found['reason']}"
+
+
+def sign_decision(file: Path, message: bytes) -> str:
+    """Sign with a person's private key; return the base64 of an SSHSIG. Raises: usage, refused."""
+    from runwright.adapters.persons import sign  # lazy: only decisions are signed
+
+    return sign(file, message)
+
+
+def person_key(file: Path) -> str:
+    """Return the public half of a person's key, of its file or of the one beside it."""
+    from runwright.adapters.persons import public_of  # lazy: only decisions are signed
+
+    return public_of(file)
+
+
+def create_person_key(file: Path, comment: str) -> str:
+    """Make a key pair for a person; return the line of the public half. Raises: usage."""
+    from runwright.adapters.persons import create  # lazy: only key new
+
+    return create(file, comment)
+
+
+def keep_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet. Raises: usage, store-unwritable."""
+    from runwright.adapters.signer import write_new  # lazy: only a decision that travels
+
+    write_new(path, data, 0o644)
+
+
+def read_bundle(folder: Path) -> Mapping[str, bytes]:
+    """Return the files of a bundle. Raises: usage."""
+    from runwright.adapters.files import read_folder  # lazy: only a decision over a bundle
+
+    return read_folder(folder)
 
 
 def public_keys(loaded: Loaded) -> list[dict[str, str]]:
@@ -473,6 +726,8 @@ def verify_store(
             keys=keys.seal,
             origin=origin,
             tiles=store.tiles,
+            signatures=_signatures(store),
+            again=store.entries,
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -482,7 +737,19 @@ def verify_store(
         store.close()
 
 
-def _claimed_origin(store: SqliteStore) -> str:
+def _signatures(store: ProjectStore, seqs: Sequence[int] | None = None) -> list[AgentSignature]:
+    """Return what agents signed, of all entries or of some."""
+    from runwright.kernel.record.signed import AgentSignature  # lazy: only verify and export
+
+    wanted = None if seqs is None else set(seqs)
+    return [
+        AgentSignature(**row)
+        for row in store.rows("signature", order="seq")
+        if wanted is None or row["seq"] in wanted
+    ]
+
+
+def _claimed_origin(store: ProjectStore) -> str:
     """Return the ledger that the first readable entry or seal names, to name keys in PEM by.
 
     It is a claim and nothing more: entries and seals that say otherwise break a sentence.
@@ -494,11 +761,11 @@ def _claimed_origin(store: SqliteStore) -> str:
     for origin in _claims(store):
         if is_name(origin):
             return origin
-    message = f"{store.path} holds no entry and no seal that can be read"
+    message = f"{store.name} holds no entry and no seal that can be read"
     raise StoreCorrupt(message)
 
 
-def _claims(store: SqliteStore) -> Iterator[str]:
+def _claims(store: ProjectStore) -> Iterator[str]:
     # lazy: only verify verifies
     import msgspec  # lazy: as above
 
@@ -540,7 +807,11 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
     from runwright import views  # lazy: as above
     from runwright.adapters.files import write_folder  # lazy: as above
     from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key  # lazy: as above
-    from runwright.kernel.record.bundle import entries_of, write_bundle  # lazy: as above
+    from runwright.kernel.record.bundle import (  # lazy: as above
+        entries_of,
+        with_companions,
+        write_bundle,
+    )
 
     store = open_store(loaded, read_only=True)
     try:
@@ -559,9 +830,24 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
                 raise Usage(message)
             ids = {row["tick"], *(found["id"] for found in rounds)}
             entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+            signed = _signatures(store, [entry.seq for entry in entries])
+            subjects = {f"tick/{row['tick']}", *(f"round/{found['id']}" for found in rounds)}
+            subjects |= {f"entry/{entry.seq}" for entry in entries}
+            decided = _decided(store, subjects, seal.size)
+            if decided or signed:
+                entries = with_companions(
+                    store.entries(0, seal.size), entries, decided, {one.agent for one in signed}
+                )
         target = folder or loaded.path(loaded.settings.files.folder) / "bundles" / label
         key = load_evidence_key(loaded.path(loaded.settings.signer.keys) / EVIDENCE_KEY)
-        files = write_bundle(entries, seal=seal, tiles=store.tiles, blob=store.blob, key=key)
+        files = write_bundle(
+            entries,
+            seal=seal,
+            tiles=store.tiles,
+            blob=store.blob,
+            key=key,
+            signatures=_signatures(store, [entry.seq for entry in entries]),
+        )
         write_folder(target, files)
     finally:
         store.close()
@@ -572,6 +858,15 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         "size": seal.size,
         "files": len(files),
         "bytes": sum(map(len, files.values())),
+    }
+
+
+def _decided(store: ProjectStore, subjects: Collection[str], size: int) -> Mapping[int, range]:
+    """Return the sealed decisions about some subjects: seq -> the seqs that each saw."""
+    return {
+        row["seq"]: range(row["first_seq"], row["last_seq"] + 1)
+        for row in store.rows("decision", order="seq")
+        if row["subject"] in subjects and row["seq"] < size
     }
 
 
@@ -588,7 +883,7 @@ def _report(report: Report) -> dict[str, Any]:
     return {**plain, "checks": checks, "held": report.held, "first_bad": report.first_bad}
 
 
-def _add_rejudged(report: dict[str, Any], store: SqliteStore) -> None:
+def _add_rejudged(report: dict[str, Any], store: ProjectStore) -> None:
     from runwright.kernel.drive.replay import rejudge  # lazy: only --rejudge
 
     codes = {kind: code_digest(kind) for kind in workloads()}

@@ -7,6 +7,7 @@ unknown key is an error. Relative paths start at the project folder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -17,6 +18,10 @@ from runwright.kernel.errors import InvalidSetting
 
 #: The name of the project file.
 FILE: Final = "runwright.toml"
+#: A password in a URL, of its user or as a parameter, after what stands before it.
+_PASSWORD: Final = re.compile(r"(//[^:@/?#]*:).*(?=@)|(password=)[^&\s]*")
+#: A name that needs no quotes in SQL, and leaves space for what is added to it.
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +33,19 @@ class StoreSettings(_Section, frozen=True, kw_only=True):
 
     #: The SQLite file.
     path: str = ".runwright/store.db"
+    #: A PostgreSQL database instead of the file: postgresql://…, or "postgresql:" for what
+    #: DATABASE_URL says, else PGHOST and its kin.
+    url: str = ""
+    #: The schema of the store in that database.
+    schema: str = "runwright"
+
+
+class SchemasSettings(_Section, frozen=True, kw_only=True):
+    """Where the tables of workloads stand in a PostgreSQL database."""
+
+    governance: str = "fhq_governance"
+    vision: str = "vision_core"
+    meta: str = "fhq_meta"
 
 
 class SignerSettings(_Section, frozen=True, kw_only=True):
@@ -57,6 +75,9 @@ class ConductorSettings(_Section, frozen=True, kw_only=True):
     outbox_max: int = 10_000
     #: The folder of scratch folders of functions.
     scratch: str = ".runwright/scratch"
+    #: When functions that wish it start warm: auto is from the second cycle of a process on, or
+    #: from the first one of a process that keeps a schedule.
+    warm: Literal["auto", "always", "never"] = "auto"
 
 
 class MessagesSettings(_Section, frozen=True, kw_only=True):
@@ -67,14 +88,23 @@ class MessagesSettings(_Section, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class PeopleSettings(_Section, frozen=True, kw_only=True):
+    """Who gives the commands."""
+
+    #: The private key that signs decisions on this machine; "": named by each command.
+    key: str = ""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
     store: StoreSettings = StoreSettings()
+    schemas: SchemasSettings = SchemasSettings()
     signer: SignerSettings = SignerSettings()
     files: FilesSettings = FilesSettings()
     conductor: ConductorSettings = ConductorSettings()
     messages: MessagesSettings = MessagesSettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 class Loaded(NamedTuple):
@@ -142,6 +172,12 @@ def value_of(settings: Settings, name: str) -> Any:
     return getattr(getattr(settings, section), key)
 
 
+def shown(settings: Settings, name: str) -> Any:
+    """Return the value of a setting as it may be printed: without a password."""
+    value = value_of(settings, name)
+    return _PASSWORD.sub(r"\1\2***", value) if name == "store.url" else value
+
+
 def _find(start: Path) -> Path | None:
     return next(
         (folder / FILE for folder in (start, *start.parents) if (folder / FILE).is_file()), None
@@ -181,4 +217,12 @@ def _check(settings: Settings, values: Mapping[str, tuple[Any, str]]) -> None:
         if not lowest <= value <= highest:
             origin = values[name][1] if name in values else "default"
             message = f"{origin}: {name}: {value} is not within {lowest} to {highest}"
+            raise InvalidSetting(message)
+    for name in (
+        "store.schema",
+        *(f"schemas.{field}" for field in SchemasSettings.__struct_fields__),
+    ):
+        if not _SCHEMA.fullmatch(value_of(settings, name)):
+            origin = values[name][1]
+            message = f"{origin}: {name}: not a name of small letters, digits and '_', 40 at most"
             raise InvalidSetting(message)

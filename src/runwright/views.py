@@ -5,7 +5,7 @@ Every answer is plain data: what `--json` prints. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -118,6 +118,7 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
         "product": found.planned.product,
         "runs": _runs(store, found),
         "reconciliation": _reconciled(store, found.id),
+        "decisions": decisions(store, {f"round/{found.id}", f"tick/{row['tick']}"}),
         "papers": [
             {
                 "name": paper["name"],
@@ -192,6 +193,104 @@ def waiting(store: Store) -> list[dict[str, Any]]:
     return found
 
 
+def decisions(store: Store, subjects: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return what people decided, about some subjects or about everything but the people."""
+    found = []
+    for row in store.rows("decision", order="seq"):
+        is_change = row["subject"].startswith("person/")
+        if row["subject"] in subjects if subjects else not is_change:
+            expires = row["expires_ms"]
+            found.append(
+                {
+                    "seq": row["seq"],
+                    "subject": row["subject"],
+                    "action": row["action"],
+                    "person": row["person"],
+                    "reason": row["reason"],
+                    "evidence": msgspec.json.decode(row["evidence"]),
+                    "seen": row["seen"],
+                    "seqs": [row["first_seq"], row["last_seq"]],
+                    "made": instant_text(row["made_ms"]),
+                    "expires": instant_text(expires) if expires else None,
+                    "document": row["document"],
+                    "key": row["key"],
+                }
+            )
+    return found
+
+
+def subject_of(store: Store, text: str) -> str:
+    """Return the subject that a person names: "round/ID", "spec/NAME" and the others as they are.
+
+    A run is named as in `find_round`, or by the start of the id of its tick. Raises: unknown-name.
+    """
+    kind, _, name = text.partition("/")
+    if kind in ("entry", "suspension", "spec", "agent", "budget", "person") and name:
+        return text
+    if kind == "round" and name:
+        return f"round/{find_round(store, name)['id']}"
+    wanted = name if kind == "tick" else text
+    if len(wanted) >= PREFIX_MIN and set(wanted) <= set("0123456789abcdef"):
+        ticks = {row["id"] for row in store.rows("tick") if row["id"].startswith(wanted)}
+        if len(ticks) == 1:
+            return f"tick/{ticks.pop()}"
+    if kind == "tick" and name:
+        message = f"no tick, or more than one, begins with {name!r}"
+        raise UnknownName(message)
+    return f"round/{find_round(store, text)['id']}"
+
+
+def people(store: Store) -> list[dict[str, Any]]:
+    """Return the people and their keys."""
+    keys = store.rows("person_key", order="seq")
+    return [
+        {
+            "id": row["id"],
+            "name": row["name"],
+            "roles": msgspec.json.decode(row["roles"]),
+            "users": msgspec.json.decode(row["users"]),
+            "revoked": instant_text(row["revoked_ms"]) if row["revoked_ms"] else None,
+            "reason": row["reason"],
+            "seq": row["seq"],
+            "keys": [
+                {
+                    "fingerprint": key["fingerprint"],
+                    "key": key["key"],
+                    "from": instant_text(key["from_ms"]) if key["from_ms"] else None,
+                    "until": instant_text(key["until_ms"]) if key["until_ms"] else None,
+                    "revoked": instant_text(key["revoked_ms"]) if key["revoked_ms"] else None,
+                    "reason": key["reason"],
+                }
+                for key in keys
+                if key["person"] == row["id"]
+            ],
+        }
+        for row in store.rows("person", order="seq")
+    ]
+
+
+def agent_keys(store: Store, now_ms: int, agent: str = "") -> list[dict[str, Any]]:
+    """Return the keys of one agent or all, with the state that each is in now."""
+    where = {"agent": agent} if agent else None
+    rows = sorted(
+        store.rows("agent_key", where), key=lambda row: (row["agent"], row["from_ms"], row["seq"])
+    )
+    return [
+        {
+            "agent": row["agent"],
+            "state": "ARCHIVED"
+            if row["state"] == "DEPRECATED" and row["until_ms"] <= now_ms
+            else row["state"],
+            "fingerprint": row["fingerprint"],
+            "key": row["key"],
+            "from": instant_text(row["from_ms"]) if row["from_ms"] else None,
+            "until": instant_text(row["until_ms"]) if row["until_ms"] else None,
+            "seq": row["seq"],
+        }
+        for row in rows
+    ]
+
+
 def _runs(store: Store, found: Recalled) -> list[dict[str, Any]]:
     shown = []
     for plan in found.round.runs:
@@ -218,6 +317,9 @@ def _runs(store: Store, found: Recalled) -> list[dict[str, Any]]:
                 if outcome
                 else {},
                 "level": outcome.level if outcome else "",
+                "warmth": msgspec.to_builtins(outcome.warmth)
+                if outcome and outcome.warmth
+                else None,
                 "outputs": [
                     {
                         "name": blob.name,

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from runwright.adapters.libpq import target
 from runwright.adapters.memory import MemoryStore
+from runwright.adapters.postgres import PostgresStore
 from runwright.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from runwright.kernel.errors import (
     CommitUnknown,
@@ -45,16 +47,27 @@ def sqlite(folder: Path) -> SqliteStore:
     return SqliteStore(folder / "store.db", tables=[THING], create=True)
 
 
-STORES: dict[str, Callable[[Path], Any]] = {
-    "memory": lambda folder: MemoryStore(tables=[THING]),
-    "sqlite": sqlite,
+def postgres(request: pytest.FixtureRequest) -> PostgresStore:
+    server = request.getfixturevalue("server")
+    # A schema of its own: a database would take a hundred times as long.
+    place = target(server.url("postgres"), server.new_schema(), {})
+    making = PostgresStore(place, tables=[THING], create=True)
+    making.finish()
+    making.close()
+    return PostgresStore(place)
+
+
+STORES: dict[str, Callable[[Path, pytest.FixtureRequest], Any]] = {
+    "memory": lambda folder, request: MemoryStore(tables=[THING]),
+    "sqlite": lambda folder, request: sqlite(folder),
+    "postgres": lambda folder, request: postgres(request),
 }
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A new store of each kind."""
-    made = STORES[request.param](tmp_path)
+    made = STORES[request.param](tmp_path, request)
     yield made
     made.close()
 

@@ -4,3 +4,9 @@ CREATE TABLE thing (
     n    INTEGER,
     note TEXT
 )
+-- name: thing postgres
+CREATE TABLE thing (
+    name text PRIMARY KEY,
+    n    bigint,
+    note text
+)

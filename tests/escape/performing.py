@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import runwright
-from tests.escape.attacks import Level, User, attacks
+from tests.escape.attacks import Attack, Level, User, attacks
 from tests.escape.scene import interpreter
 from tests.tidy.tree import REPOSITORY
 
 #: A user that nobody else is.
 OTHER: Final = 23_456
+#: Where a folder of these tests stands.
+PLACES: Final = ("/srv", "/opt", Path.home())
 WITHIN_S: Final = 600
 #: Its bit in a set of capabilities.
 SYS_RESOURCE: Final = 24
@@ -92,7 +94,9 @@ def _reads_disk() -> bool:
 @contextmanager
 def folder() -> Iterator[Path]:
     """Lend a folder that every user can reach, whatever was left in it."""
-    made = Path(tempfile.mkdtemp(prefix="escape-"))
+    # Not where temporary files stand: those are private at T2, and what stands there is hidden.
+    place = next((path for path in PLACES if os.access(path, os.W_OK)), None)
+    made = Path(tempfile.mkdtemp(prefix="escape-", dir=place))
     made.chmod(0o755)
     try:
         yield made
@@ -180,11 +184,22 @@ def mismatches(answers: Mapping[str, Mapping[str, Any]], level: Level, user: Use
 def selected(level: Level, user: User, *, is_campaign: bool) -> set[str]:
     """Return the attacks to run; what holds for users alike is tried by one of them in part."""
     every = [attack for _topic, attack in attacks() if attack.expected(level, user)]
-    if user == "root" or is_campaign or not is_root():
+    if is_campaign or (level != "T2" and (user == "root" or not is_root())):
         return {attack.name for attack in every}
+    if level == "T2":
+        # T1 is a part of it: what is not held by T1 alone is tried whole, by one of them.
+        own = {each.name for each in every if user == "root" and _is_of_t2(each)}
+        step = 4 if user == "root" else 8
+        return own | {attack.name for number, attack in enumerate(every) if number % step == 2}
     turn = 0 if level == "T0" else 1
     return {
         attack.name
         for number, attack in enumerate(every)
         if attack.other or attack.name == "kill_everything" or number % 4 == turn
     }
+
+
+def _is_of_t2(attack: Attack) -> bool:
+    """Say whether namespaces hold what T1 does not."""
+    marks = attack.root + (attack.other or attack.root)
+    return attack.name.startswith("granted_") or marks[1::3] != marks[2::3]

@@ -50,8 +50,8 @@ def test_every_attack_comes_to_what_the_table_says(
     assert mismatches(answers, level, user) == []
     assert [seen for seen in answers.values() if seen["survivors"]] == []
     refused = {name for name, seen in answers.items() if seen.get("reason") == "refused"}
-    offline = {name for name in names if name.startswith("offline_")}
-    assert refused == (offline if level == "T0" else set())
+    unheld = {"T0": ("offline_", "granted_"), "T1": ("granted_",), "T2": ()}[level]
+    assert refused == {name for name in names if name.startswith(unheld)}
     assert {answers[name]["level"] for name in names - refused} == {level}
     words = [came_to(seen) for seen in answers.values()]
     counts = {word: words.count(word) for word in ("contained", "detected", "open")}

@@ -140,9 +140,14 @@ class Launcher:
             os.close(self.alive)
             os.close(self.taken)
             os.close(self.wake)
-            status = Supervisor(
+            supervisor = Supervisor(
                 self.conductor, self.lifeline, self.prctl, self.sandbox, self.groups
-            ).serve(self.taking)
+            )
+            status = supervisor.serve(self.taking)
+            if supervisor.keeps:
+                from runwright.adapters.keeper import Keeper  # lazy: few children are templates
+
+                Keeper(supervisor).serve()
         finally:
             os._exit(status)
 

@@ -16,6 +16,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
 
+from runwright.adapters.blocks import blocks
 from runwright.kernel.errors import (
     CommitUnknown,
     RunwrightError,
@@ -39,14 +40,7 @@ BUSY_MS: Final = 5_000
 _READ_CHUNK: Final = 4_096
 
 
-def _blocks(file: str | Path) -> Mapping[str, str]:
-    """Return the named blocks of an .sql file."""
-    text = Path(file).read_text(encoding="utf-8")
-    blocks = (block.partition("\n") for block in text.split("-- name: ")[1:])
-    return {name.strip(): body.strip() for name, _, body in blocks}
-
-
-_SQL: Final = _blocks(Path(__file__).with_suffix(".sql"))
+_SQL: Final = blocks(Path(__file__).with_suffix(".sql"))
 
 
 class FileLease:
@@ -119,6 +113,11 @@ class SqliteStore:
             self._db.close()
             raise
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         if read_only and not os.access(self.path, os.W_OK):
             log = self.path.with_name(self.path.name + "-wal")
@@ -147,7 +146,7 @@ class SqliteStore:
         )
 
     def _ddl(self, table: Table) -> str:
-        return _blocks(table.sql)[f"{table.name} {self.kind}"]
+        return blocks(table.sql)[f"{table.name} {self.kind}"]
 
     def _check_version(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -168,6 +167,14 @@ class SqliteStore:
     def lease(self) -> FileLease:
         """Take the right to conduct. Raises: store-busy."""
         return FileLease(self.path.with_name(self.path.name + ".lease"))
+
+    def holder(self) -> str:
+        """Return who conducts; empty when nobody does. Raises: store-unwritable."""
+        try:
+            self.lease().release()
+        except StoreBusy as error:
+            return str(error)
+        return ""
 
     def commit(self, batch: Batch) -> None:
         """Write a batch in one flushed transaction.

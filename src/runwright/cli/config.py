@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from runwright import bootstrap
 from runwright.cli.output import json_option, print_json, print_table, settings
-from runwright.config import fields, value_of
+from runwright.config import fields, shown
 
 
 @click.group("config")
@@ -18,12 +19,16 @@ def command() -> None:
 @json_option
 @click.pass_context
 def show(ctx: click.Context, *, origin: bool, as_json: bool) -> None:
-    """Show every setting: flag > environment > project file > default."""
+    """Show every setting: flag > environment > project file > default.
+
+    With a store in a database also where that is: host, port, dbname, user. No password is shown.
+    """
     loaded = settings(ctx)
     rows = [
-        {"name": name, "value": value_of(loaded.settings, name), "origin": loaded.origins[name]}
+        {"name": name, "value": shown(loaded.settings, name), "origin": loaded.origins[name]}
         for name, _ in fields()
     ]
+    rows += bootstrap.connection(loaded)
     if as_json:
         print_json(rows)
     elif origin:

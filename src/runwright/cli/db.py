@@ -20,11 +20,11 @@ def command() -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, *, as_json: bool) -> int:
-    """Check the file: its version and SQLite's integrity check; `verify` checks what it says."""
+    """Check the store: its version, its integrity or its server; `verify` checks what it says."""
     store = bootstrap.open_store(settings(ctx), read_only=True)
     try:
         found: dict[str, Any] = {
-            "store": str(store.path),
+            "store": store.name,
             "schema": store.version(),
             "problems": store.check(),
         }
@@ -47,7 +47,7 @@ def migrate(ctx: click.Context, *, as_json: bool) -> None:
     store = bootstrap.open_store(settings(ctx))
     try:
         found: dict[str, Any] = {
-            "store": str(store.path),
+            "store": store.name,
             "schema": store.version(),
             "migrated": store.migrate(),
         }
@@ -75,3 +75,20 @@ def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
         done = "differ" if only_check else "were put right"
         click.echo(f"{len(found)} rows {done}" if found else "every table follows from the ledger")
     return Exit.HALT if found and only_check else Exit.DONE
+
+
+@command.command("roles")
+@click.option("--apply", "is_applied", is_flag=True, help="Execute it, as the user of the store.")
+@json_option
+@click.pass_context
+def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
+    """Print the SQL that makes the roles of a shared store.
+
+    Conductor, application, operator and reader each get what they need and no more; none of them
+    can change or delete an entry.
+    """
+    script = bootstrap.roles(settings(ctx), is_applied=is_applied)
+    if as_json:
+        print_json({"sql": script, "applied": is_applied})
+    else:
+        click.echo("-- done" if is_applied else script, nl=is_applied)

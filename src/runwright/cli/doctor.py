@@ -16,7 +16,7 @@ from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded
 from runwright.kernel.drive.schedule import due
 from runwright.kernel.drive.service import anchored, start_of
-from runwright.kernel.errors import Exit, RunwrightError, StoreBusy, StoreUnwritable
+from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
 
 #: Less free space than this beside the store is a problem, bytes.
 FREE_MIN: Final = 64 * 1024 * 1024
@@ -87,7 +87,6 @@ def _machine() -> list[Finding]:
 
 
 def _project(loaded: Loaded) -> list[Finding]:
-    path = loaded.path(loaded.settings.store.path)
     try:
         store = bootstrap.open_store(loaded, read_only=True)
     except RunwrightError as error:
@@ -96,15 +95,15 @@ def _project(loaded: Loaded) -> list[Finding]:
     try:
         problems = store.check()
         findings.append(
-            Finding("store", "problem" if problems else "ok", "; ".join(problems) or str(path))
+            Finding("store", "problem" if problems else "ok", "; ".join(problems) or store.name)
         )
-        free = shutil.disk_usage(path.parent).free
-        findings.append(
-            Finding("space", "ok" if free >= FREE_MIN else "problem", f"{free >> 20} MiB free")
-        )
+        if not bootstrap.is_shared(loaded):
+            free = shutil.disk_usage(bootstrap.store_path(loaded).parent).free
+            state = "ok" if free >= FREE_MIN else "problem"
+            findings.append(Finding("space", state, f"{free >> 20} MiB free"))
         holder = ""
         try:
-            holder = _holder(store)
+            holder = store.holder()
             state = "ok" if holder else "note"
             findings.append(Finding("conductor", state, holder or "nobody conducts"))
         except StoreUnwritable as error:
@@ -123,15 +122,6 @@ def _project(loaded: Loaded) -> list[Finding]:
     finally:
         store.close()
     return findings
-
-
-def _holder(store: Any) -> str:
-    """Return who conducts; empty when nobody does. Raises: store-unwritable."""
-    try:
-        store.lease().release()
-    except StoreBusy as error:
-        return str(error)
-    return ""
 
 
 def _keys(loaded: Loaded) -> list[Finding]:

@@ -22,7 +22,9 @@ from runwright.kernel.errors import Exit, Usage
 @click.option("--secret", multiple=True, metavar="NAME", help="Grant one and mask its value.")
 @click.option("--write", multiple=True, metavar="PATH", help="Grant a folder or file to write.")
 @click.option("--network", type=click.Choice(["any", "none"]), default="any", show_default=True)
-@click.option("--level", type=click.Choice(["T0", "T1"]), help="The best there is unless given.")
+@click.option(
+    "--level", type=click.Choice(["T0", "T1", "T2"]), help="The best there is unless given."
+)
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds.")
 @json_option
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -1,4 +1,4 @@
-"""`runwright run`: one cycle, a dry run, one function, or the schedule until a signal."""
+"""What `runwright run` does: one cycle, a dry run, one function, or the schedule until a signal."""
 
 from __future__ import annotations
 
@@ -8,55 +8,47 @@ import sys
 import threading
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
-import click
 import msgspec
 
 from runwright import bootstrap
 from runwright.cli import submit
 from runwright.cli.narrate import Narrator
 from runwright.cli.output import (
-    json_option,
     messages,
     print_json,
     print_table,
     reader_may_be_gone,
-    settings,
     user,
 )
+from runwright.cli.terminal import echo, style
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.requests import RunBody
-from runwright.kernel.errors import Exit, Halt, InvalidSpec, StoreBusy, UnknownName, Usage
+from runwright.kernel.errors import (
+    CommitUnknown,
+    Exit,
+    Frozen,
+    Halt,
+    InvalidSpec,
+    StoreBusy,
+    StoreUnreachable,
+    UnknownName,
+    Usage,
+)
 from runwright.kernel.ports import Messages
 from runwright.kernel.run import Command, Requested, Round, RunPlan
 from runwright.kernel.workload import Seen, Workload
 
+#: Seconds until a shared store that went away is tried again: doubled each time, up to the most.
+OUTAGE_MIN_S: Final = 0.5
+OUTAGE_MAX_S: Final = 30.0
 
-@click.command("run")
-@click.argument("name")
-@click.option(
-    "--kind",
-    type=click.Choice(bootstrap.KINDS),
-    default="cycles",
-    show_default=True,
-    help="Kind of the spec.",
-)
-@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
-@click.option("--function", help="Only the function of this name.")
-@click.option("--continuous", is_flag=True, help="Run on the schedule until a signal.")
-@click.option("--interval", type=int, help="Seconds between cycles, instead of the schedule.")
-@click.option("--at", metavar="T", help="Planned time, ISO 8601; a future one is waited for.")
-@json_option
-@click.pass_context
-def command(ctx: click.Context, /, name: str, **options: Any) -> int:
-    """Run the spec NAME.
 
-    Beside a running conductor a one-shot run is handed to it; --continuous exits 75 there.
-    """
+def run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
+    """Run the spec of a name as the options say; return the exit status."""
     _check_options(options)
-    loaded = settings(ctx)
     if options["dry_run"]:
         return dry_run(loaded, name, options)
     say = narrator(loaded)
@@ -116,38 +108,91 @@ def once(loaded: Loaded, wish: RunBody, say: Messages) -> Mapping[str, Any]:
 
 
 def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messages) -> int:
-    """Serve the schedule of one spec until a signal. Raises: store-busy, unknown-name, halt."""
+    """Serve the schedule of one spec until a signal, through outages of a shared store.
+
+    Raises: store-busy, unknown-name, halt.
+    """
+    stop = handle_signals()
+    serving = Serving(kind=options["kind"], name=name, interval_s=options["interval"])
+    serving.since_ms = bootstrap.CLOCK.now_ms()
+    while True:
+        try:
+            return serve(loaded, serving, stop, say)
+        except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
+            if not bootstrap.is_shared(loaded) or not serving.has_begun:
+                raise
+            # A commit that raised is looked up by the next start, which is what comes now. A store
+            # that is busy has another conductor, or has not noticed yet that this one was cut off.
+            serving.outages += 1
+            wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
+            say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
+        if _wait_or_stop(wait_s, stop):
+            return 128 + stop.signal
+
+
+class Serving(msgspec.Struct, kw_only=True):
+    """A schedule that is served, through several conductors when the store goes away."""
+
+    kind: str
+    name: str
+    interval_s: int | None = None
+    #: When the command was given: a schedule without a grid of its own hangs on it.
+    since_ms: int = 0
+    #: Whether it was ever served: what is wrong from the start ends the command.
+    has_begun: bool = False
+    #: How often the store was lost since it last was reached.
+    outages: int = 0
+
+
+def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
+    """Conduct until a signal. Raises: store-busy, unknown-name, halt."""
     from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
 
-    stop = handle_signals()
-    kind = options["kind"]
-    with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
-        bell = bootstrap.bell(bootstrap.bell_path(loaded))
+    kind, name = serving.kind, serving.name
+    with bootstrap.conducting(loaded, messages=say, stop=stop, continuous=True) as made:
+        conductor, ports = made
         try:
-            conductor.recover()
-            if not ports.store.rows("spec", {"kind": kind, "name": name}):
-                message = f"no {kind} spec of the name {name!r} was applied"
-                raise UnknownName(message)
-            only, interval_s = (kind, name), options["interval"]
-            service = Service(conductor, ports, bell, only=only, interval_s=interval_s, by=user())
-            if not service.timed():
-                interval_s = ports.workloads[kind].interval_s
-                if interval_s is None:
-                    message = f"the spec {name!r} has no schedule"
-                    raise InvalidSpec(message, hint="Give it one, or use --interval SECONDS.")
-                service = Service(
-                    conductor, ports, bell, only=only, interval_s=interval_s, by=user()
+            bell = bootstrap.bell(bootstrap.bell_path(loaded))
+            try:
+                conductor.recover()
+                if not ports.store.rows("spec", {"kind": kind, "name": name}):
+                    message = f"no {kind} spec of the name {name!r} was applied"
+                    raise UnknownName(message)
+
+                def service() -> Service:
+                    made = Service(
+                        conductor,
+                        ports,
+                        bell,
+                        only=(kind, name),
+                        interval_s=serving.interval_s,
+                        by=user(),
+                    )
+                    # Also after an outage: what fell due in it is owed.
+                    made.started_ms = serving.since_ms
+                    return made
+
+                serves = service()
+                if not serves.timed():
+                    serving.interval_s = ports.workloads[kind].interval_s
+                    if serving.interval_s is None:
+                        message = f"the spec {name!r} has no schedule"
+                        raise InvalidSpec(message, hint="Give it one, or use --interval SECONDS.")
+                    serves = service()
+                say(
+                    "store.reached" if serving.outages else "conductor.started",
+                    name=name,
+                    kind=kind,
                 )
-            say("conductor.started", name=name, kind=kind)
-            service.run()
-            say("conductor.stopped", signal=stop.signal)
-            undone = service.undone
+                serving.has_begun, serving.outages = True, 0
+                serves.run()
+                say("conductor.stopped", signal=stop.signal)
+            finally:
+                bell.close()
         except Halt as error:
             conductor.halt(error)
             raise
-        finally:
-            bell.close()
-    return 128 + stop.signal if undone else Exit.DONE
+    return 128 + stop.signal if serves.undone else Exit.DONE
 
 
 def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
@@ -166,6 +211,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
         args = {"function": options["function"]} if options["function"] else {}
         tick = Requested(id="dry-run", planned_ms=at, args=args)
+        frozen = bootstrap.frozen_reason(store, name)
         facts = workload.observe(spec, tick, StoreWorld(store))
         seen = Seen(spec=spec, tick=tick, at=at, facts=facts)
         planned = workload.plan(seen)
@@ -176,6 +222,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         for index, run in enumerate(_permitted(workload, seen, planned), 1)
     ]
     problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
+    problems += [frozen] if frozen else []
     if options["as_json"]:
         label = planned.label if planned else ""
         print_json({"name": name, "label": label, "runs": runs, "problems": problems})
@@ -186,7 +233,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
             right=["timeout s"],
         )
     for problem in problems:
-        click.echo(f"cannot run: {problem}", err=True)
+        echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
 
 
@@ -236,24 +283,24 @@ def _print_result(loaded: Loaded, result: Mapping[str, Any], status: int, *, as_
         print_json({**result, "exit": status})
         return
     if result.get("error"):
-        label = click.style(f"error[{result['error']}]", fg="red", bold=True)
-        click.echo(f"{label}: {result['message']}", err=True)
+        label = style(f"error[{result['error']}]", fg="red", bold=True)
+        echo(f"{label}: {result['message']}", err=True)
         return
     if result.get("label"):
         counts = ", ".join(f"{count} {word}" for word, count in result["outcomes"].items())
         evidence = (
             loaded.path(loaded.settings.files.folder) / "evidence" / f"{result['label']}.json"
         )
-        click.echo(f"{result['label']}  {result['outcome']}  {counts}")
+        echo(f"{result['label']}  {result['outcome']}  {counts}")
         if evidence.exists():
-            click.echo(f"evidence  {evidence}")
-        click.echo(f"look      runwright show {result['label']}")
+            echo(f"evidence  {evidence}")
+        echo(f"look      runwright show {result['label']}")
 
 
 def status_of(result: Mapping[str, Any]) -> int:
     """Return the exit status of what came of a tick: the most severe wins."""
     if result.get("error"):
-        return Exit.USAGE
+        return Exit.INCONCLUSIVE if result["error"] == Frozen.code else Exit.USAGE
     outcomes = result.get("outcomes", {})
     undone = outcomes.get("interrupted", 0) + outcomes.get("skipped", 0)
     if result.get("verdict") == "INVALID":
@@ -307,7 +354,7 @@ def narrator(loaded: Loaded) -> Messages:
             specs[kind, name] = msgspec.json.decode(rows[0]["body"], type=known) if rows else None
         return specs[kind, name]
 
-    store = str(loaded.path(loaded.settings.store.path))
+    store = bootstrap.store_name(loaded)
     return Narrator(bootstrap.CLOCK, spec, plain, store=store)
 
 
@@ -341,6 +388,15 @@ def _instant(text: str | None) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000)
+
+
+def _wait_or_stop(wait_s: float, stop: Stop) -> bool:
+    """Wait; return whether a signal asked to stop."""
+    woken = threading.Event()
+    stop.on(woken.set)
+    if not stop:
+        woken.wait(wait_s)
+    return bool(stop)
 
 
 def _wait_until(at_ms: int, stop: Stop, say: Messages) -> None:

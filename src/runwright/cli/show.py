@@ -36,7 +36,7 @@ from runwright.cli.output import (
 def command(
     ctx: click.Context, what: str, limit: int, stream: str | None, function: str, *, as_json: bool
 ) -> None:
-    """Show WHAT: runs, ledger, schedule, outbox, waiting, or one run.
+    """Show WHAT: runs, ledger, schedule, outbox, waiting, decisions, or one run.
 
     A run is named by its label (CYCLE_…), its id or the start of it, its seq, the name of its spec,
     or `latest`.
@@ -63,6 +63,8 @@ def command(
             found, printer = views.outbox(store, limit), _print_outbox
         elif what == "waiting":
             found, printer = views.waiting(store), _print_waiting
+        elif what == "decisions":
+            found, printer = views.decisions(store)[-limit:], _print_decisions
         else:
             found, printer = views.round_detail(store, what), _print_round
     finally:
@@ -196,6 +198,28 @@ def _print_reconciled(rows: list[dict[str, Any]]) -> None:
             )
 
 
+def _print_decisions(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("Nobody decided anything yet. `runwright decide --help` says how.")
+        return
+    print_table(
+        ["seq", "made", "person", "action", "subject", "expires", "reason"],
+        [
+            [
+                row["seq"],
+                row["made"],
+                row["person"],
+                row["action"],
+                row["subject"][:40],
+                row["expires"] or "-",
+                row["reason"],
+            ]
+            for row in rows
+        ],
+        right=["seq"],
+    )
+
+
 def _print_round(found: dict[str, Any]) -> None:
     outcome = style(found["outcome"], fg=COLOURS.get(found["outcome"]), bold=True)
     click.echo(f"{found['label'] or found['key']}  {outcome}")
@@ -210,6 +234,9 @@ def _print_round(found: dict[str, Any]) -> None:
         click.echo(f"network  {', '.join(sorted(networks))}")
     if found["stopped"]:
         click.echo(f"stopped  by {found['stopped']}")
+    for made in found["decisions"]:
+        text = f"{made['action']} by {made['person']}, {made['made']}, entry {made['seq']}"
+        click.echo(f"decided  {text}: {clean(made['reason'])}")
     click.echo("")
     print_table(
         ["function", "agent", "status", "exit", "seconds", "cpu s", "peak MiB", "level", "run"],

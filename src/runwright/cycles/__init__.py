@@ -10,7 +10,7 @@ from runwright.cycles.plan import plan
 from runwright.cycles.reconcile import reconcile
 from runwright.cycles.registry import declare
 from runwright.cycles.report import report
-from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec
+from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of
 from runwright.cycles.tables import TABLES
 from runwright.kernel.workload import Workload
 
@@ -19,6 +19,7 @@ WORKLOAD = Workload(
     Spec=CycleSpec,
     tables=TABLES,
     interval_s=CYCLE_INTERVAL_S,
+    agents=agents_of,
     register=declare,
     observe=observe,
     plan=plan,

@@ -10,7 +10,7 @@ import msgspec
 from runwright.cycles.budget import permit
 from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
 from runwright.cycles.suspension import suspension_of
-from runwright.kernel.run import Command, Round, RunPlan, Script
+from runwright.kernel.run import Command, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
 
@@ -63,6 +63,7 @@ def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
             config=task["task_config"],
             limits=msgspec.structs.replace(config.limits, timeout_s=timeout_s),
             level=config.level,
+            warm=Warm() if config.warm is True else config.warm or None,
         ),
     )
 

@@ -41,7 +41,6 @@ def declare(
     check_spec(spec)
     rows = tables["task_registry"]
     known = {row["task_name"]: row for row in rows}
-    next_id = max((row["task_id"] for row in rows), default=0) + 1
     now = instant_text(at_ms)
     changes: list[Row] = []
     counts = {"added": 0, "changed": 0, "disabled": 0}
@@ -59,10 +58,10 @@ def declare(
             "spec_name": spec.name,
         }
         if before is None:
-            stamps = {"task_id": next_id, "created_at": now, "updated_at": now}
-            next_id += 1
+            # Its task_id comes from the table, as that of a row which an operator inserts.
+            stamps = {"created_at": now, "updated_at": now}
             counts["added"] += 1
-        elif all(before[name] == values[name] for name in _DECLARED):
+        elif all(_is_same(name, before[name], values[name]) for name in _DECLARED):
             continue
         else:
             stamps = {
@@ -80,6 +79,16 @@ def declare(
             counts["disabled"] += 1
     changes += default_weights(spec.orchestrator, tables.get(WEIGHTS))
     return changes, counts
+
+
+def _is_same(name: str, before: Any, declared: Any) -> bool:
+    """Say whether a column holds what is declared; JSON in any order and with any spaces."""
+    if name != "task_config" or before == declared:
+        return bool(before == declared)
+    try:
+        return bool(msgspec.json.decode(before) == msgspec.json.decode(declared))
+    except msgspec.DecodeError:  # an operator left something that is no JSON
+        return False
 
 
 def select(

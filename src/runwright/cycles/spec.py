@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from runwright.kernel.errors import InvalidSpec
-from runwright.kernel.run import ONCE, Limits, Retry
+from runwright.kernel.run import ONCE, Limits, Retry, Warm
 from runwright.kernel.workload import SpecBase
 
 #: The seed's default wall time for one function, seconds.
@@ -19,6 +19,9 @@ CYCLE_INTERVAL_S: Final = 3600
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+#: The most modules that a function may have imported ahead.
+IMPORTS_MAX: Final = 100
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _HOST_PORT: Final = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")
 
 
@@ -112,6 +115,13 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     write: tuple[str, ...] = ()
     level: Literal["", "T0", "T1", "T2"] = ""
     limits: Limits = Limits()
+    #: It may be forked from a process that has imported what it needs.
+    warm: bool | Warm = False
+
+
+def agents_of(spec: CycleSpec) -> tuple[str, ...]:
+    """Return the agents that a spec names: who orchestrates, and whose the functions are."""
+    return (spec.agent, *(task.agent_id for task in spec.tasks))
 
 
 def check_spec(spec: CycleSpec) -> None:
@@ -179,6 +189,15 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
         return config, "Missing function_path in task_config"
     if config.function_path and config.command:
         return config, "function_path and command: give one of them"
+    if config.warm and config.command:
+        return config, "warm: goes with function_path, not with command"
+    if isinstance(config.warm, Warm) and config.warm.imports is not None:
+        names = config.warm.imports
+        if not names or len(names) > IMPORTS_MAX:
+            return config, f"warm.imports: {len(names)} names, not 1 to {IMPORTS_MAX}"
+        for name in names:
+            if not _MODULE.fullmatch(name):
+                return config, f"warm.imports: {name!r} is not the name of a module"
     strings = (config.function_path, *config.command, *config.args, *config.write)
     if any("\0" in text for text in strings):
         return config, "a path or an argument holds a NUL byte"

@@ -3,11 +3,13 @@
     RunwrightError
     |- Halt            fail closed: the record or the evidence cannot be trusted     exit 4
     |  |- RollbackDetected, SignerMemoryLost, StoreCorrupt, StoreUnwritable, CommitUnknown
+    |  |- StoreUnreachable, LeaseLost
     |- Deferred        not now: somebody else has it, or it may work later           exit 75
     |  `- StoreBusy
     |- WorkFailed      this unit of work did not succeed                             exit 5
     |- Usage           the caller: an argument, a file, a setting                    exit 2
     |  |- InvalidSpec, InvalidSetting, UnknownName, NotCanonical, StoreMissing, StoreVersion
+    |  |- Denied, Frozen  what a person may not decide, or has decided against
     |  `- Refused      a demand that cannot be met here
     |- VerificationFailed                                                            exit 6
     `- InternalError   an invariant of ours does not hold                            exit 1
@@ -103,6 +105,23 @@ class CommitUnknown(Halt):
     hint = "Start again: the next start reads what was kept and goes on from there."
 
 
+class StoreUnreachable(Halt):
+    """The database server does not answer."""
+
+    code = "store-unreachable"
+    hint = (
+        "Look at the server and at `runwright config show --origin`; then start again: what was "
+        "committed is kept."
+    )
+
+
+class LeaseLost(Halt):
+    """Another conductor took the store over."""
+
+    code = "lease-lost"
+    hint = "Nothing of it was written. The other conductor has closed what was under way here."
+
+
 class Deferred(RunwrightError):
     """Not now: the same may work later."""
 
@@ -154,6 +173,21 @@ class Refused(Usage):
     """A demand cannot be met on this machine or at this level."""
 
     code = "refused"
+
+
+class Denied(Usage):
+    """This decision does not count: its person, key, role, subject or signature is not right."""
+
+    code = "denied"
+    hint = "`runwright people list` says who may decide what, and with which keys."
+
+
+class Frozen(Usage):
+    """A decision of a person stands against it."""
+
+    code = "frozen"
+    status = Exit.INCONCLUSIVE
+    hint = "`runwright decide spec/NAME continue` lifts a freeze; what was closed stays closed."
 
 
 class NotCanonical(Usage):

@@ -96,6 +96,11 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inserts: tuple[Insert, ...] = ()
 
 
+def agents_of_none(spec: Any) -> Sequence[str]:  # noqa: ARG001
+    """Return no agents: for a workload whose specs name none."""
+    return ()
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as a fold sees it, with what the record says of the round that it belongs to."""
 
@@ -177,6 +182,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     tables: Sequence[Table] = ()
     #: Seconds between ticks when a spec without a schedule is served; None: it needs a schedule.
     interval_s: int | None = None
+    #: The agents that a spec names: each has a key once the spec is applied.
+    agents: Callable[[Any], Sequence[str]] = agents_of_none
     #: (spec, at_ms, table -> its rows) -> the rows that applying a spec leaves, and counts of them.
     #: Raises: invalid-spec.
     register: Callable[[Any, int, Mapping[str, Rows]], tuple[Sequence[Row], Mapping[str, int]]]

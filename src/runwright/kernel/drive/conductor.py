@@ -9,7 +9,7 @@ It is the only writer, and its thread runs nothing else.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
@@ -52,6 +52,7 @@ from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import (
     Deferred,
+    Frozen,
     Halt,
     RunwrightError,
     UnknownName,
@@ -62,13 +63,14 @@ from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
 from runwright.kernel.record.entries import (
     TYPES,
     Actor,
+    AgentKey,
     Draft,
     HaltRaised,
     RoundJudged,
     SpecApplied,
     StateReconciled,
 )
-from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Tick, tick_id
+from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
 from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
 
 #: How many entries after a verdict are looked at for its reconciliation, which comes first.
@@ -105,6 +107,8 @@ class Conductor:
         self._writer = ports.writer
         self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
         self.stop = Stop() if stop is None else stop
+        #: Agents that are known to have a key; nobody is called "".
+        self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
         self._means = Means(
             writer=ports.writer,
@@ -159,8 +163,14 @@ class Conductor:
             if closing:
                 self._writer.commit(rows=closing)
             return result
+        actor = Actor(kind="person", id=by)
+        keys = [
+            Draft(body=key, actor=actor)
+            for key in self._keys_for(workload.agents(spec), from_ms=now_ms)
+        ]
         self._writer.commit(
             [
+                *keys,
                 Draft(
                     body=SpecApplied(
                         kind=kind,
@@ -169,14 +179,50 @@ class Conductor:
                         replaces=replaces,
                         rows=counts,
                     ),
-                    actor=Actor(kind="person", id=by),
+                    actor=actor,
                     blobs=(blob_of("spec", kept),),
-                )
+                ),
             ],
             contents=[kept],
             rows=[*rows, *closing],
         )
         return result
+
+    def act(self, kind: str, body: bytes, *, by: str = "", request: str = "") -> Mapping[str, Any]:
+        """Do what a person asks ("decide", "people", "key"), and return what came of it.
+
+        The request with the id `request` is closed in the same commit.
+
+        Raises: denied, usage, unknown-name, refused.
+        """
+        from runwright.kernel.drive import acts, agents  # lazy: few commands are acts of people
+
+        writer = self._writer
+        acting = acts.Acting(
+            self._store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
+        )
+        done = acts.act(kind, body, acting)
+        told = {"seq": writer.next_seq + len(done.drafts) - 1} if done.drafts else {}
+        result = {**told, **done.result}
+        closing = [request_row(request, result)] if request else []
+        if done.drafts or closing:
+            writer.commit(done.drafts, rows=closing)
+        if writer.keyring is not None:
+            agents.settle(writer.keyring, done.keys)
+        return result
+
+    def _keys_for(self, names: Collection[str], *, from_ms: int) -> list[AgentKey]:
+        """Return a key for each agent that has none, to be recorded in the next commit."""
+        missing = set(names) - self._keyed
+        if self._writer.keyring is None or not missing:
+            return []
+        self._keyed |= {row["agent"] for row in self._store.rows("agent_key")}
+        missing -= self._keyed
+        if not missing:
+            return []
+        from runwright.kernel.drive.agents import introduced  # lazy: only who is new gets a key
+
+        return introduced(self._store, self._writer.keyring, missing, from_ms=from_ms)
 
     def conduct(
         self,
@@ -189,13 +235,19 @@ class Conductor:
         """Drive one tick of a spec to its end; `inline` is a spec that was never applied.
 
         A tick that the record already holds is recognised and not repeated. A tick that cannot be
-        planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full.
+        planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full,
+        frozen for a scheduled tick of a spec that a person stopped.
         """
         spec = self._spec(kind, name, inline)
         identity = tick_id(origin=self._writer.origin, workload=kind, spec=name, tick=tick)
         known = self._store.rows("tick", {"id": identity})
         if known:
             return self._recorded(known[0])
+        frozen = self._frozen(name)
+        if frozen is not None:
+            if isinstance(tick, Scheduled):
+                raise frozen
+            return self._refuse(Refusal(spec, tick, identity, frozen))
         if self.outbox.is_full():
             message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
             raise Deferred(message)
@@ -216,13 +268,31 @@ class Conductor:
         except Usage as error:
             if self._store.rows("tick", {"id": identity}):
                 raise
-            pending = Pending(self._ports.messages)
-            refusal = Refusal(spec, tick, identity, error)
-            refused = add_refused(refusal, pending)
-            pending.commit(self._writer)
-            fields = {"kind": kind, "name": name, "code": error.code}
-            self._ports.messages("tick.refused", refused.message, level="error", **fields)
-            return refused
+            return self._refuse(Refusal(spec, tick, identity, error))
+
+    def _refuse(self, refusal: Refusal) -> Conducted:
+        """Record a tick that cannot be planned."""
+        pending = Pending(self._ports.messages)
+        refused = add_refused(refusal, pending)
+        pending.commit(self._writer)
+        spec = refusal.spec
+        fields = {"kind": spec.kind, "name": spec.name, "code": refusal.error.code}
+        self._ports.messages("tick.refused", refused.message, level="error", **fields)
+        return refused
+
+    def _frozen(self, name: str) -> Frozen | None:
+        """Return the decision of a person that stands against a spec, as an error."""
+        rows = self._store.rows("decision", {"subject": f"spec/{name}"}, order="seq")
+        if not rows:
+            return None
+        from runwright.kernel.people import stand  # lazy: only specs that somebody decided about
+
+        found = stand(rows, self._ports.clock.now_ms())
+        if found is None:
+            return None
+        word = "closed" if found["action"] == "close" else "frozen"
+        message = f"{word} by {found['person']} (entry {found['seq']}): {found['reason']}"
+        return Frozen(message)
 
     def recover(self) -> list[Conducted]:
         """Bring to an end what another conductor left under way.
@@ -301,6 +371,10 @@ class Conductor:
                 is_last=planned is None,
                 at_ms=self._ports.clock.now_ms(),
             )
+            # Somebody may have named an agent by SQL; its records wait for a key until here.
+            names = {*workload.agents(state.spec.value), *(run.agent for run in this.runs)}
+            for key in self._keys_for(names, from_ms=seen.at):
+                pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
             self.outbox.waiting = self.outbox.waiting or bool(papers)

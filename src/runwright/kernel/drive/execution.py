@@ -450,6 +450,7 @@ def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:
         finished_ms=outcome.finished_ms,
         used=outcome.used,
         level=outcome.level,
+        warmth=outcome.warmth,
         memory=memory,
         reused=outcome.reused,
     )

@@ -16,6 +16,7 @@ from runwright.kernel.drive.recall import pinned, read
 from runwright.kernel.drive.ticks import decode_spec
 from runwright.kernel.ports import Reader, Row
 from runwright.kernel.record.entries import (
+    FOLDED,
     Entry,
     RoundJudged,
     RoundPlanned,
@@ -65,6 +66,7 @@ class Projection:
             RoundPlanned: self._round_planned,
             RunFinished: self._run_finished,
             RoundJudged: self._round_judged,
+            **dict.fromkeys(FOLDED, _acted),
         }
 
     # --------------------------------------------------------------------- what a fold may ask
@@ -291,6 +293,12 @@ class Projection:
         closed = self._open.pop(entry.round)
         for run in closed.runs or ():
             del self._by_run[run]
+
+
+def _acted(entry: Entry) -> Iterator[Row]:
+    from runwright.kernel.drive.fold import rows_of  # lazy: few entries are acts of people
+
+    yield from rows_of(entry)
 
 
 def _tick(entry: Entry, occurrence: Any, **more: Any) -> Row:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from runwright.kernel.drive.conductor import Conductor, Ports
+from runwright.kernel.drive.execution import MESSAGE_MAX, printable
 from runwright.kernel.drive.requests import ApplyBody, EraseBody, RunBody
 from runwright.kernel.drive.schedule import (
     SECONDS_MAX,
@@ -27,7 +28,7 @@ from runwright.kernel.drive.ticks import (
     failed_request_row,
     request_row,
 )
-from runwright.kernel.errors import Deferred, NotCanonical, RunwrightError, Usage
+from runwright.kernel.errors import Deferred, Frozen, NotCanonical, RunwrightError, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import (
     Actor,
@@ -77,7 +78,8 @@ class Service:
         self._only = only
         self._interval_s = interval_s
         self._by = by
-        self._started_ms = ports.clock.now_ms()
+        #: From when on an interval of its own is in force.
+        self.started_ms = ports.clock.now_ms()
         self._queued: set[tuple[str, str]] = set()
         self._seen: dict[tuple[str, str, str], Timed] = {}
         self._has_put_off = False
@@ -149,7 +151,7 @@ class Service:
                 if self._interval_s:
                     # In force from the start of this process: nothing is owed from before.
                     schedule = every(self._interval_s, schedule)
-                    anchor_ms = since_ms = self._started_ms
+                    anchor_ms = since_ms = self.started_ms
                 if schedule is None:
                     continue
                 schedule = anchored(schedule, anchor_ms)
@@ -170,6 +172,8 @@ class Service:
                 self._conductor.apply(wish.kind, spec, by=row["by"], request=row["id"])
             elif row["kind"] == "erase":
                 self._erase(row, msgspec.json.decode(row["body"], type=EraseBody))
+            elif row["kind"] in ("decide", "people", "key"):
+                self._conductor.act(row["kind"], row["body"], by=row["by"], request=row["id"])
             else:
                 message = f"there is no request of kind {row['kind']!r}"
                 raise Usage(message)
@@ -279,6 +283,16 @@ class Service:
             )
             self._ports.messages("tick.deferred", str(error), level="warning", name=timed.name)
             self._record_passed(timed, (passed,), self._ports.clock.now_ms(), reason=error.code)
+        except Frozen as error:
+            passed = Passed(
+                first_ms=instant,
+                last_ms=instant,
+                count=1,
+                status="SKIPPED",
+                reason="paused",
+            )
+            reason = printable(str(error), MESSAGE_MAX)
+            self._record_passed(timed, (passed,), self._ports.clock.now_ms(), reason=reason)
         except RunwrightError as error:
             self._ports.messages("tick.failed", str(error), level="error", name=timed.name)
             raise

@@ -17,7 +17,7 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     Usage,
 )
-from runwright.kernel.ports import Batch, Clock, Row, Store
+from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
     SEALED_AT_ONCE,
@@ -55,6 +55,7 @@ class Writer:
         signer: Signer,
         seal_every_s: float = 1.0,
         find: Callable[[Store, Signer], Heads] = open_head,
+        keyring: Keyring | None = None,
     ) -> None:
         """Take the lease and check the store against what the signer remembers.
 
@@ -63,6 +64,8 @@ class Writer:
         self._store = store
         self._clock = clock
         self.signer = signer
+        #: Signs for agents; None: what waits for their signatures goes on waiting.
+        self.keyring = keyring
         self._seal_every_s = seal_every_s
         self._lease = store.lease()
         try:
@@ -135,7 +138,7 @@ class Writer:
         except Halt as error:
             self._broken = error
             raise
-        self._write(Batch(seals=[row], rows=list(rows)))
+        self._write(Batch(seals=[row], rows=[*rows, *self._signatures()]))
         self.sealed = self.head
 
     def wait_before_seal_s(self) -> float | None:
@@ -152,6 +155,15 @@ class Writer:
                 self.seal()
         finally:
             self._lease.release()
+
+    def _signatures(self) -> list[Row]:
+        """Return the signatures of agents that wait, as rows of the commit of a seal."""
+        waiting = self._store.rows("signature", {"value": ""}) if self.keyring else []
+        if not waiting or self.keyring is None:
+            return []
+        from runwright.kernel.drive.agents import signatures  # lazy: only when something waits
+
+        return signatures(self._store, self.keyring, waiting)
 
     def _write(self, batch: Batch) -> None:
         try:

@@ -1,0 +1,594 @@
+"""The shared store: a schema of a PostgreSQL database, for several machines and many submitters.
+
+Everybody inserts requests in transactions of their own. One conductor holds the lease: a session
+advisory lock, free as soon as its connection ends, and a token that grows with each holder. Every
+commit reads the token in its own transaction, so that a conductor that lost its lease, whether it
+noticed or not, never appends. A connection that broke is never made again behind the writer's back:
+the next start reads what was kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import starmap
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+import msgspec
+import psycopg
+from psycopg import errors as pg
+
+from runwright.adapters.blocks import blocks
+from runwright.adapters.libpq import Target, connect, translate
+from runwright.kernel.errors import (
+    CommitUnknown,
+    LeaseLost,
+    RunwrightError,
+    StoreBusy,
+    StoreCorrupt,
+    StoreMissing,
+    StoreVersion,
+    Usage,
+    require,
+)
+from runwright.kernel.ports import Batch, Lease, Request, Row, SealRow, StoredEntry, Table
+from runwright.kernel.run import Content
+
+#: The version of the schema, in the table `about`.
+SCHEMA_VERSION: Final = 1
+PRODUCT: Final = "runwright"
+_READ_CHUNK: Final = 4_096
+#: Statements as bytes: psycopg takes text only where it is written down in the code.
+SQL: Final[Mapping[str, bytes]] = {
+    name: text.encode() for name, text in blocks(Path(__file__).with_suffix(".sql")).items()
+}
+
+#: Type of a column -> how it is read, and how a value is written.
+_READ: Final[Mapping[str, str]] = {
+    "jsonb": '"{0}"::text',
+    "json": '"{0}"::text',
+    "boolean": '"{0}"::integer',
+    "numeric": '"{0}"::text',
+    "timestamp with time zone": (
+        "rtrim(rtrim(to_char(\"{0}\" AT TIME ZONE 'UTC', "
+        "'YYYY-MM-DD\"T\"HH24:MI:SS.US'), '0'), '.') || 'Z'"
+    ),
+}
+_WRITTEN: Final[Mapping[str, str]] = {
+    "jsonb": "%s::jsonb",
+    "json": "%s::json",
+    "boolean": "(%s::integer)::boolean",
+    "numeric": "%s::numeric",
+    "timestamp with time zone": "%s::timestamptz",
+}
+#: Sorted and without spaces: jsonb keeps neither the order nor the spaces of what was written.
+_JSON_IN: Final = msgspec.json.Decoder(float_hook=Decimal)
+_JSON_OUT: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
+
+
+class Column(NamedTuple):
+    """A column, as the catalogue describes it."""
+
+    name: str
+    type: str
+    is_required: bool
+    is_key: bool
+
+
+class Place(NamedTuple):
+    """A table: where it stands, and its columns by name."""
+
+    #: Quoted, with its schema.
+    sql: str
+    columns: Mapping[str, Column]
+
+    @property
+    def key(self) -> list[str]:
+        """The columns of the primary key."""
+        return [column.name for column in self.columns.values() if column.is_key]
+
+
+class PostgresLease:
+    """An advisory lock of a connection of its own; it ends with that connection."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        """Take the lock and the next token. Raises: store-busy."""
+        self._store: PostgresStore | None = None
+        db = connect(store.target, SQL["session"], role="runwright lease")
+        try:
+            ((is_free,),) = db.execute(SQL["try-lock"], (store.lock,)).fetchall()
+            if not is_free:
+                raise StoreBusy(store.busy(db.execute(SQL["last-holder"]).fetchall()))
+            # Waits for a commit of the last holder that is under way.
+            holder = (os.getpid(), socket.gethostname())
+            ((self.token,),) = db.execute(SQL["take-lease"], holder).fetchall()
+        except pg.LockNotAvailable as error:
+            db.close()
+            message = f"{store.name}: a commit of the last conductor is still under way"
+            raise StoreBusy(message) from error
+        except psycopg.Error as error:
+            db.close()
+            raise translate(error, store.name) from error
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        self._store = store
+
+    def release(self) -> None:
+        """Give it up."""
+        if self._store is not None:
+            self._db.close()
+            self._store.token = None
+            self._store = None
+
+
+class _NewLease:
+    """What conducts a store that is being made: nobody else sees it yet."""
+
+    def release(self) -> None:
+        """Keep it until the store is there."""
+
+
+class PostgresStore:
+    """The Store port on one schema of a PostgreSQL database."""
+
+    kind: Final = "postgres"
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        tables: Sequence[Table] = (),
+        schemas: Mapping[str, str] | None = None,
+        create: bool = False,
+        read_only: bool = False,
+        unwritten: Callable[[Batch, RunwrightError], str] | None = None,
+    ) -> None:
+        """Open the store, or begin to make it: it is there once `finish` was called.
+
+        `schemas` says where tables of workloads stand. `unwritten` keeps a batch that could not be
+        committed and returns where.
+
+        Raises: store-missing, store-version, store-unreachable, store-busy, usage.
+        """
+        self.target = target
+        self.name = target.name
+        self.lock = int.from_bytes(
+            hashlib.sha256(f"runwright lease {target.schema}".encode()).digest()[:8],
+            signed=True,
+        )
+        #: The token of the lease that this store holds.
+        self.token: int | None = None
+        self._unwritten = unwritten
+        self._places: dict[str, Place] = {}
+        self._schemas: dict[str, str] = {}
+        self._upserts: dict[str, tuple[str, tuple[str, ...], tuple[Column, ...]]] = {}
+        self._is_new = create
+        self._db = connect(target, SQL["session"], read_only=read_only)
+        try:
+            if create:
+                self._create(tables, schemas or {})
+            else:
+                self._check_version()
+            self._schemas = dict(self._db.execute(SQL["places"]).fetchall())
+        except psycopg.Error as error:
+            self._db.close()
+            raise translate(error, self.name) from error
+        except RunwrightError:
+            self._db.close()
+            raise
+
+    @property
+    def host_key(self) -> tuple[int, int]:
+        """The lock as the two halves that pg_locks shows."""
+        plain = self.lock % (1 << 64)
+        return plain >> 32, plain & 0xFFFFFFFF
+
+    def _create(self, tables: Sequence[Table], schemas: Mapping[str, str]) -> None:
+        """Begin the one transaction that makes everything."""
+        db, schema = self._db, self.target.schema
+        db.execute("BEGIN")
+        ((is_free,),) = db.execute(SQL["try-lock-once"], (self.lock,)).fetchall()
+        if not is_free:
+            message = f"somebody else makes {self.name} now"
+            raise StoreBusy(message)
+        if db.execute(SQL["tables"], (schema,)).fetchall():
+            message = f"There is a store at {self.name} already"
+            raise Usage(message)
+        try:
+            self._make_schema(schema)
+            db.execute(SQL["create"])
+            db.execute(SQL["insert-about"], (PRODUCT, SCHEMA_VERSION))
+            for table in tables:
+                self._create_table(table, schemas)
+        except (pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateFunction) as error:
+            raise _taken(self.name, error) from error
+
+    def _create_table(self, table: Table, schemas: Mapping[str, str]) -> None:
+        require(not table.schema or table.schema in schemas, f"no schema {table.schema!r} is set")
+        db, kernel = self._db, self.target.schema
+        schema = schemas.get(table.schema, kernel)
+        self._make_schema(schema)
+        # What a statement of a workload names stands beside it, or is the kernel's.
+        db.execute(f'SET LOCAL search_path = "{schema}", "{kernel}", pg_catalog'.encode())
+        db.execute(blocks(table.sql)[f"{table.name} {self.kind}"].encode())
+        db.execute(f'SET LOCAL search_path = "{kernel}", pg_catalog'.encode())
+        db.execute(SQL["insert-place"], (table.name, schema))
+
+    def _make_schema(self, schema: str) -> None:
+        """Make a schema unless it is there: only making one needs a right on the database."""
+        if not self._db.execute(SQL["schema"], (schema,)).fetchall():
+            self._db.execute(f'CREATE SCHEMA "{schema}"'.encode())
+
+    def finish(self) -> None:
+        """Let the world see a store that was made. Raises: commit-unknown."""
+        self._commit()
+        self._is_new = False
+
+    def _check_version(self) -> None:
+        try:
+            rows = self._db.execute(SQL["about"]).fetchall()
+        except (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn) as error:
+            message = f"There is no store at {self.name}"
+            raise StoreMissing(message) from error
+        if not rows or rows[0][0] != PRODUCT:
+            message = f"{self.name} is not a Runwright store"
+            raise StoreMissing(message)
+        version = rows[0][1]
+        if version != SCHEMA_VERSION:
+            age = "a newer" if version > SCHEMA_VERSION else "an older"
+            message = (
+                f"{self.name} was written by {age} version of Runwright "
+                f"(schema {version}; this one reads {SCHEMA_VERSION})"
+            )
+            raise StoreVersion(message)
+
+    # ------------------------------------------------------------------------------ the writer
+
+    def lease(self) -> Lease:
+        """Take the right to conduct. Raises: store-busy, store-unreachable."""
+        if self._is_new:
+            return _NewLease()
+        lease = PostgresLease(self)
+        self.token = lease.token
+        return lease
+
+    def busy(self, rows: Sequence[tuple[int, str]]) -> str:
+        """Return the message that somebody else conducts."""
+        who = "".join(f" (process {pid} on {host})" for pid, host in rows)
+        return f"Another conductor{who} holds {self.name}"
+
+    def holder(self) -> str:
+        """Return who conducts; empty when nobody does."""
+        rows = self._one(SQL["holder"], self.host_key)
+        return self.busy(rows) if rows else ""
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one durable transaction.
+
+        Raises: store-unreachable, store-unwritable, store-corrupt, lease-lost, commit-unknown.
+        """
+        if self._is_new:
+            self._write(batch)
+            return
+        try:
+            try:
+                self._db.execute("BEGIN")
+                self._fence()
+                self._write(batch)
+            except BaseException:
+                with contextlib.suppress(psycopg.Error):
+                    self._db.rollback()
+                raise
+            self._commit()
+        except psycopg.Error as error:
+            self._fail(batch, translate(error, self.name), error)
+        except RunwrightError as error:
+            self._fail(batch, error, error.__cause__)
+
+    def _commit(self) -> None:
+        try:
+            done = self._db.execute("COMMIT")
+        except psycopg.Error as error:
+            message = f"COMMIT on {self.name} raised: {' '.join(str(error).split())}"
+            raise CommitUnknown(message) from error
+        require(done.statusmessage == "COMMIT", "a transaction without an error is committed")
+
+    def _fail(self, batch: Batch, failure: RunwrightError, cause: BaseException | None) -> NoReturn:
+        """Keep what was to be written beside the project, and say where."""
+        place = self._unwritten(batch, failure) if self._unwritten and batch else ""
+        if place:
+            message = f"{failure}; what was to be written is kept in {place}"
+            failure = type(failure)(message, hint=failure.hint)
+        raise failure from cause
+
+    def _fence(self) -> None:
+        """Refuse to write unless the lease is still ours, or nobody conducts."""
+        if self.token is None:
+            ((is_free,),) = self._db.execute(SQL["try-lock-once"], (self.lock,)).fetchall()
+            if not is_free:
+                message = f"{self.name}: another conductor holds it"
+                raise LeaseLost(message)
+            return
+        ((token,),) = self._db.execute(SQL["fence"]).fetchall()
+        if token != self.token:
+            who = self._db.execute(SQL["last-holder"]).fetchall()
+            message = f"the lease of {self.name} was lost: {self.busy(who)}"
+            raise LeaseLost(message)
+
+    def _write(self, batch: Batch) -> None:
+        with self._db.cursor() as cursor:
+            if batch.entries:
+                ((size,),) = cursor.execute(SQL["size"]).fetchall()
+                entries = [(row.seq, row.raw, row.leaf) for row in batch.entries]
+                if [row[0] for row in entries] != list(range(size, size + len(entries))):
+                    message = f"{self.name}: the entries to write do not continue at seq {size}"
+                    raise StoreCorrupt(message)
+                cursor.executemany(SQL["insert-entry"], entries)
+            if batch.tiles:
+                tiles = [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
+                cursor.executemany(SQL["insert-tile"], tiles)
+            if batch.contents:
+                contents = [(item.digest, item.salt, item.data) for item in batch.contents]
+                cursor.executemany(SQL["insert-blob"], contents)
+            for name in batch.emptied:
+                cursor.execute(f"DELETE FROM {self._table(name).sql}".encode())  # noqa: S608 - ours
+            upserts = [(*self._upsert(row), row) for row in batch.rows]
+            for statement, group in itertools.groupby(upserts, key=lambda each: each[0]):
+                cursor.executemany(statement.encode(), [_bound(*each[1:]) for each in group])
+            if batch.seals:
+                seals = [(seal.size, seal.root, seal.note) for seal in batch.seals]
+                cursor.executemany(SQL["insert-seal"], seals)
+            if batch.erased:
+                cursor.executemany(SQL["erase-blob"], [(digest,) for digest in batch.erased])
+
+    def _upsert(self, row: Row) -> tuple[str, tuple[str, ...], tuple[Column, ...]]:
+        """Return the statement for the columns of a row, made once for each shape."""
+        names = tuple(row.values)
+        shape = f"{row.table}/{row.update}/{','.join(names)}"
+        known = self._upserts.get(shape)
+        if known is None:
+            table = self._table(row.table)
+            unknown = set(names) - set(table.columns)
+            require(not unknown, f"table {row.table} has no columns {sorted(unknown)}")
+            changed = [name for name in names if name not in table.key]
+            order = (*changed, *table.key) if row.update else names
+            columns = tuple(table.columns[name] for name in order)
+            known = self._upserts[shape] = (
+                _update(table, changed) if row.update else _insert(table, names, changed),
+                order,
+                columns,
+            )
+        return known
+
+    def _table(self, name: str) -> Place:
+        table = self._places.get(name)
+        if table is None:
+            schema = self._schemas.get(name, self.target.schema)
+            rows = self._one(SQL["columns"], (schema, name))
+            require(rows, f"there is no table {name}")
+            found = {row[0]: Column(*row) for row in rows}
+            table = self._places[name] = Place(f'"{schema}"."{name}"', found)
+        return table
+
+    # ------------------------------------------------------------------------------ everybody
+
+    def submit(self, request: Request) -> None:
+        """Insert a request in a transaction of its own."""
+        values = (
+            request.id,
+            request.kind,
+            request.body,
+            request.created_ms,
+            request.by,
+            request.reply,
+        )
+        try:
+            self._db.execute(SQL["insert-request"], values)
+        except psycopg.Error as error:
+            raise translate(error, self.name) from error
+
+    def size(self) -> int:
+        """Return how many entries there are."""
+        return int(self._one(SQL["size"])[0][0])
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
+        """Yield the entries with start <= seq < stop, in order."""
+        low, last = start, (self.size() if stop is None else stop) - 1
+        # From row to row, not from seq to seq: a row put in far away would make that endless.
+        while low <= last and (rows := self._one(SQL["entries"], (low, last, _READ_CHUNK))):
+            yield from starmap(StoredEntry, rows)
+            low = rows[-1][0] + 1
+
+    def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
+        """Return the hashes of full subtrees of a level (0: leaves)."""
+        if level == 0:
+            rows = self._one(SQL["leaves"], (start, stop))
+        else:
+            rows = self._one(SQL["tiles"], (level, start, stop))
+        return [row[0] for row in rows]
+
+    def seals(self, *, latest: bool = False) -> list[SealRow]:
+        """Return the seals by size, or the newest one only."""
+        return list(starmap(SealRow, self._one(SQL["latest-seal" if latest else "seals"])))
+
+    def blob(self, digest: str) -> Content | None:
+        """Return kept bytes; None when erased or never kept."""
+        rows = self._one(SQL["blob"], (digest,))
+        if not rows:
+            return None
+        return Content(digest=rows[0][0], data=rows[0][1], salt=rows[0][2])
+
+    def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str = "",
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return rows whose columns equal `where`."""
+        place, by = self._table(table), order.removeprefix("-")
+        unknown = {*(where or {}), *([by] if by else [])} - set(place.columns)
+        require(not unknown, f"table {table} has no columns {sorted(unknown)}")
+        # Names of tables and columns are checked against the catalogue; values are always bound.
+        shown = ", ".join(map(_read, place.columns.values()))
+        statement = f"SELECT {shown} FROM {place.sql}"  # noqa: S608
+        values = []
+        for index, (name, value) in enumerate((where or {}).items()):
+            column = place.columns[name]
+            test = f'"{name}" IS NULL' if value is None else f'"{name}" = {_mark(column)}'
+            statement += f"{' AND' if index else ' WHERE'} {test}"
+            if value is not None:
+                values.append(_plain(value))
+        if by:
+            statement += f" ORDER BY {_ordered(place.columns[by], is_falling=order[0] == '-')}"
+        if limit:
+            statement += f" LIMIT {int(limit)}"
+        found = self._one(statement.encode(), values)
+        json = [name for name, column in place.columns.items() if column.type in ("json", "jsonb")]
+        rows = [dict(zip(place.columns, row, strict=True)) for row in found]
+        for row in rows if json else ():
+            row.update((name, _sorted(row[name])) for name in json if row[name] is not None)
+        return rows
+
+    def version(self) -> int:
+        """Return the version of the schema."""
+        return int(self._one(SQL["about"])[0][1])
+
+    def migrate(self) -> list[str]:
+        """Return the names of the migrations that were made: the first schema has none."""
+        require(self.version() == SCHEMA_VERSION, "opening checked the version")
+        return []
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the store or its server; nothing when it is sound."""
+        found = []
+        ((_, fsync, full_pages, is_standby),) = self._one(SQL["server"])
+        if fsync != "on" or full_pages != "on":
+            found.append(f"fsync is {fsync}, full_page_writes {full_pages}: commits may be lost")
+        if is_standby:
+            found.append("the server is a standby: nothing can be written")
+        triggers = dict(self._one(SQL["triggers"]))
+        wanted = (
+            "entry_is_never_changed",
+            "seal_is_never_deleted",
+            "seal_is_never_edited",
+            "tile_is_never_changed",
+        )
+        found += [
+            f"the trigger {name} is {'missing' if name not in triggers else 'disabled'}"
+            for name in wanted
+            if triggers.get(name) not in ("O", "A")
+        ]
+        ((count, size, first),) = self._one(SQL["gaps"])
+        if count != size or first:
+            found.append(f"there are {count} entries, and the last one is {size - 1}")
+        return found
+
+    def about(self) -> str:
+        """Return the version of the server."""
+        return str(self._one(SQL["server"])[0][0])
+
+    def roles(self) -> str:
+        """Return the SQL that makes the roles and grants each what it needs."""
+        schema = self.target.schema
+        all_schemas = ", ".join(f'"{name}"' for name in sorted({schema, *self._schemas.values()}))
+        text = SQL["roles"].decode()
+        lines = [text.replace("{schemas}", all_schemas).replace("{schema}", schema)]
+        for name in sorted(self._schemas):
+            table = self._table(name).sql
+            lines.append(f'GRANT SELECT ON {table} TO "{schema}_reader";')
+            to = f'"{schema}_conductor", "{schema}_operator"'
+            lines.append(f"GRANT INSERT, UPDATE ON {table} TO {to};")
+        return "\n".join(lines) + "\n"
+
+    def execute(self, script: str) -> None:
+        """Execute statements of an administrator in one transaction."""
+        try:
+            with self._db.transaction():
+                self._db.execute(script.encode())
+        except psycopg.Error as error:
+            raise translate(error, self.name) from error
+
+    def _one(self, statement: bytes, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(statement, values, binary=True).fetchall()
+        except psycopg.Error as error:
+            raise translate(error, self.name) from error
+
+    def close(self) -> None:
+        """Let go of the connection; what was made and not finished is gone."""
+        self._db.close()
+
+
+def _taken(name: str, error: psycopg.Error) -> Usage:
+    message = f"{name}: {error.diag.message_primary}: somebody else's tables stand there"
+    return Usage(message, hint="Give other names in the settings store.schema and [schemas].")
+
+
+def _insert(table: Place, names: Sequence[str], changed: Sequence[str]) -> str:
+    """Return the statement that inserts a row, or replaces the one with its key."""
+    columns = ", ".join(f'"{name}"' for name in names)
+    marks = ", ".join(_mark(table.columns[name]) for name in names)
+    tail = ""
+    if set(table.key) <= set(names):
+        key = ", ".join(f'"{name}"' for name in table.key)
+        sets = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
+        tail = f" ON CONFLICT ({key}) DO {f'UPDATE SET {sets}' if sets else 'NOTHING'}"
+    # Names of tables and columns are ours; values are always bound.
+    return f"INSERT INTO {table.sql} ({columns}) VALUES ({marks}){tail}"  # noqa: S608
+
+
+def _update(table: Place, changed: Sequence[str]) -> str:
+    """Return the statement that changes columns of the row with a key."""
+    sets = ", ".join(f'"{name}" = {_mark(table.columns[name])}' for name in changed)
+    tests = " AND ".join(f'"{name}" = %s' for name in table.key)
+    return f"UPDATE {table.sql} SET {sets} WHERE {tests}"  # noqa: S608 - as above
+
+
+def _bound(order: Sequence[str], columns: Sequence[Column], row: Row) -> list[Any]:
+    return [
+        _plain(row.values[name], is_json=column.type in ("json", "jsonb"))
+        for name, column in zip(order, columns, strict=True)
+    ]
+
+
+def _plain(value: Any, *, is_json: bool = False) -> Any:
+    """Return a value that PostgreSQL takes: its texts hold every character but NUL."""
+    if not isinstance(value, str):
+        return value
+    if is_json and "\\u0000" in value:
+        return value.replace("\\u0000", "\\ufffd")
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _mark(column: Column) -> str:
+    return _WRITTEN.get(column.type, "%s")
+
+
+def _read(column: Column) -> str:
+    return _READ.get(column.type, '"{0}"').format(column.name)
+
+
+def _ordered(column: Column, *, is_falling: bool) -> str:
+    """Return an order as in SQLite: by bytes, and nothing before everything."""
+    text = f'"{column.name}"'
+    if column.type in ("text", "character varying", "character"):
+        text += ' COLLATE "C"'
+    if is_falling:
+        text += " DESC"
+    if not column.is_required:
+        text += " NULLS LAST" if is_falling else " NULLS FIRST"
+    return text
+
+
+def _sorted(text: str) -> str:
+    return _JSON_OUT.encode(_JSON_IN.decode(text)).decode()

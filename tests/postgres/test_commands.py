@@ -1,0 +1,314 @@
+"""The command line on a shared store: cycles, submitters, takeover, people with SQL."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from runwright.adapters.postgres import PostgresStore
+from runwright.kernel.ports import Batch, SealRow, StoredEntry, Tile
+from tests.e2e.project import until
+from tests.postgres.project import SharedProject
+from tests.postgres.server import Server
+
+pytestmark = pytest.mark.slow
+
+#: Statements of an application, an operator and a reader -> what the server says to each of them.
+REFUSED = [
+    "INSERT INTO runwright.entry VALUES (99, '', '')",
+    "UPDATE runwright.entry SET raw = ''",
+    "DELETE FROM runwright.entry",
+    "TRUNCATE runwright.entry",
+    "UPDATE runwright.seal SET note = ''",
+    "DELETE FROM runwright.blob",
+    "UPDATE runwright.request SET state = 'done'",
+    "UPDATE runwright.lease SET token = 99",
+    "ALTER TABLE runwright.entry DISABLE TRIGGER ALL",
+]
+
+
+def test_a_cycle_runs_and_verifies(shared: SharedProject, tmp_path: Path) -> None:
+    """Apply, run, show, export, verify; the same rows as on SQLite, and nothing on the disk."""
+    tasks = [shared.task(name, f"print('{name}')\n") for name in ("a", "b")]
+    shared.apply(*tasks)
+    again = shared.done("apply", "demo.yaml", "--json").json
+    assert again[0]["changed"] is False, "JSON comes back in another order, and is the same"
+    ran = shared.done("run", "demo", "--json").json
+    assert (ran["outcome"], ran["outcomes"]) == ("COMPLETED", {"done": 2})
+    assert shared.evidence(ran["label"])["cycle_status"] == "COMPLETED"
+    shown = shared.done("show", ran["label"], "--json").json
+    assert [run["key"] for run in shown["runs"]] == ["a", "b"]
+    assert shown["sealed"]
+    shared.done("export", "latest", "--json")
+    bundle = shared.folder / "out" / "bundles" / ran["label"]
+    assert shared.done("verify", bundle, "--json").json["held"]
+    report = shared.done("verify", "--store", "--rejudge", "--json").json
+    assert report["held"]
+    assert report["entries"] == shared.sql("SELECT count(*) FROM entry")[0][0]
+    assert not shared.store.exists()
+
+
+def test_an_init_over_a_store_is_refused(shared: SharedProject) -> None:
+    """Whoever else works there keeps what is theirs."""
+    before = shared.sql("SELECT raw FROM entry")
+    other = SharedProject(shared.base / "other", shared.server, shared.database)
+    done = other.run("init", "--name", "other")
+    assert (done.status, done.error[0]) == (2, "usage")
+    assert "There is a store at postgresql://" in done.error[1]
+    assert not (other.folder / ".runwright" / "keys").exists(), "no keys are left behind"
+    assert shared.sql("SELECT raw FROM entry") == before
+
+
+def test_an_init_that_is_cut_off_leaves_nothing_in_the_database(
+    server: Server, database: str, tmp_path: Path
+) -> None:
+    """Its tables, its first entry and its seal come together; given again it ends well."""
+    project = SharedProject(tmp_path, server, database)
+    # The folder of the signer's memory cannot be made: the last step before the seal fails.
+    project.state.write_text("in the way")
+    done = project.run("init", "--name", "demo")
+    assert done.status != 0
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname IN ('runwright', 'fhq_governance')"
+    assert server.sql(database, schemas) == []
+    project.state.unlink()
+    project.done("init", "--name", "demo")
+    assert len(server.sql(database, schemas)) == 2
+    assert project.done("verify", "--store", "--json").json["held"]
+
+
+def test_an_init_whose_last_commit_was_not_heard_of_is_ended_by_the_next(
+    shared: SharedProject,
+) -> None:
+    """The store is there, and its keys still lie as unfinished: it belongs to them."""
+    (shared.folder / ".runwright" / "keys" / "unfinished").touch()
+    made = shared.done("init", "--name", "demo", "--json").json
+    assert made["origin"].startswith("runwright.local/demo/")
+    assert not (shared.folder / ".runwright" / "keys" / "unfinished").exists()
+    assert shared.run("init", "--name", "demo").status == 2
+
+
+def test_a_table_of_somebody_else_is_left_alone(
+    server: Server, database: str, tmp_path: Path
+) -> None:
+    """A site that has a task_registry keeps it; the message says which setting helps."""
+    server.sql(database, "CREATE SCHEMA fhq_governance")
+    server.sql(database, "CREATE TABLE fhq_governance.task_registry (theirs text)")
+    project = SharedProject(tmp_path, server, database)
+    done = project.run("init", "--name", "demo")
+    assert (done.status, done.error[0]) == (2, "usage")
+    assert '"task_registry" already exists' in done.error[1]
+    assert "[schemas]" in done.stderr
+    here = {"RUNWRIGHT_SCHEMAS_GOVERNANCE": "of_runwright"}
+    project.done("init", "--name", "demo", env=here)
+    # Where the tables stand is kept with them: the setting is for `init`.
+    project.apply(project.task("a", "print(1)\n"))
+    project.done("run", "demo")
+    assert server.sql(database, "SELECT task_name FROM of_runwright.task_registry") == [("a",)]
+    assert server.sql(database, "SELECT * FROM fhq_governance.task_registry") == []
+
+
+def test_beside_a_conductor_commands_are_handed_over(shared: SharedProject) -> None:
+    """From the same machine or another one; a second conductor is told who holds the store."""
+    gate = shared.gate()
+    slow, quick = shared.task("slow", gate.source, timeout_s=60), shared.task("q", "print(1)\n")
+    shared.apply(slow, name="first")
+    shared.apply(quick, name="second")
+    holder = shared.start("run", "first", "--continuous", "--interval", "3600")
+    gate.wait_begun()
+    other = SharedProject(shared.base / "elsewhere", shared.server, shared.database)
+    asking = other.start("run", "second", "--json")
+    event = asking.wait_event("request.submitted")
+    gate.let_go()
+    done = asking.end()
+    assert done.status == 0, done
+    assert done.json["outcome"] == "COMPLETED"
+    assert shared.sql("SELECT state FROM request WHERE id = ?", event["id"]) == [("done",)]
+    busy = shared.run("run", "second", "--continuous")
+    assert (busy.status, busy.error[0]) == (75, "store-busy")
+    assert f"(process {holder.pid} on " in busy.error[1]
+    findings = {each["what"]: each for each in shared.run("doctor", "--json").json}
+    assert f"process {holder.pid}" in findings["conductor"]["detail"]
+    holder.send(signal.SIGTERM)
+    assert holder.end().status == 0
+    other.close()
+
+
+def test_a_killed_conductor_is_followed_by_the_next(shared: SharedProject) -> None:
+    """What it had started ends as interrupted; a request that it was handed is answered."""
+    gate = shared.gate()
+    shared.apply(shared.task("slow", gate.source, timeout_s=60), name="first")
+    shared.apply(shared.task("q", "print(1)\n"), name="second")
+    holder = shared.start("run", "first", "--continuous", "--interval", "3600")
+    gate.wait_begun()
+    asking = shared.start("run", "second", "--json")
+    asking.wait_event("request.submitted")
+    holder.kill()
+    done = asking.end()
+    assert done.status == 0, done
+    assert done.json["outcome"] == "COMPLETED"
+    statuses = [(body["key"], body["status"]) for body in shared.bodies("run.finished")]
+    assert statuses == [("slow", "interrupted"), ("q", "done")]
+    assert shared.done("verify", "--store", "--json").json["held"]
+
+
+def test_another_machine_conducts_once_it_adopted_the_ledger(
+    shared: SharedProject, tmp_path: Path
+) -> None:
+    """It has the keys and no memory of what was signed: a person says that it may go on."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    other = shared.beside(tmp_path / "other")
+    for file in other.state.rglob("*.memory"):
+        file.unlink()
+    refused = other.run("run", "demo")
+    assert (refused.status, refused.error[0]) == (4, "signer-memory-lost")
+    other.done("ledger", "adopt", "--reason", "the second machine conducts from now on")
+    other.done("run", "demo")
+    # And back again: this machine's memory ends before what the other one sealed.
+    assert shared.run("run", "demo").error[0] == "signer-memory-lost"
+    assert other.done("verify", "--store", "--json").json["held"]
+
+
+# ---------------------------------------------------------------------------------- roles, SQL
+
+
+def test_roles_let_nobody_change_the_record(shared: SharedProject) -> None:
+    """Each as a real user: the application asks, the reader looks, the conductor only appends."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    shared.done("run", "demo")
+    script = shared.done("db", "roles").stdout
+    shared.server.psql(shared.database, script)
+    shared.done("db", "roles", "--apply")  # as often as wanted
+    for name in ("conductor", "application", "operator", "reader"):
+        user = f"{shared.database}_{name}"
+        shared.sql(f'CREATE ROLE "{user}" LOGIN')
+        shared.sql(f'GRANT "runwright_{name}" TO "{user}"')
+
+    def sql(who: str, statement: str) -> Any:
+        user = f"{shared.database}_{who}"
+        return shared.server.sql(shared.database, statement, user=user)
+
+    size = shared.sql("SELECT count(*) FROM entry")
+    for who in ("application", "operator", "reader"):
+        assert sql(who, "SELECT count(*) FROM runwright.entry") == size
+        for statement in REFUSED:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                sql(who, statement)
+    for statement in REFUSED[1:4] + REFUSED[-1:]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            sql("conductor", statement)
+    assert shared.sql("SELECT count(*) FROM entry") == size
+    # Asking is open to the application, and to it alone of those who conduct nothing.
+    ask = "INSERT INTO runwright.request (id, kind, body, created_ms) VALUES ('{0}', 'run', '', 1)"
+    sql("application", ask.format("by-sql"))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        sql("reader", ask.format("no"))
+    change = "UPDATE fhq_governance.task_registry SET enabled = true"
+    sql("operator", change)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        sql("application", change)
+    # And a whole cycle needs no more than the conductor's role.
+    url = shared.server.url(shared.database, f"{shared.database}_conductor")
+    ran = shared.done("run", "demo", "--json", env={"RUNWRIGHT_STORE_URL": url}).json
+    assert ran["outcome"] == "COMPLETED"
+    reading = shared.server.url(shared.database, f"{shared.database}_reader")
+    asked = {"RUNWRIGHT_STORE_URL": reading}
+    assert shared.done("verify", "--store", "--json", env=asked).json["held"]
+    shared.done("doctor", env=asked)
+    refused = shared.run("run", "demo", env=asked)
+    assert (refused.status, refused.error[0]) == (4, "store-unwritable")
+    assert "permission denied" in refused.error[1]
+
+
+def test_even_the_owner_is_stopped_by_triggers(server: Server, store: PostgresStore) -> None:
+    """A superuser who did not take them off first."""
+    store.commit(Batch(entries=[StoredEntry(0, b"raw", bytes(32))]))
+    store.commit(Batch(tiles=[Tile(1, 0, b"t")], seals=[SealRow(1, b"root", "note")]))
+    for statement in (
+        "UPDATE {0}.entry SET raw = raw",
+        "DELETE FROM {0}.entry",
+        "TRUNCATE {0}.entry",
+        "UPDATE {0}.tile SET idx = 7",
+        "DELETE FROM {0}.tile",
+        "TRUNCATE {0}.seal",
+        "DELETE FROM {0}.seal",
+        "UPDATE {0}.seal SET root = ''",
+    ):
+        with pytest.raises(psycopg.errors.RaiseException, match="is never"):
+            server.sql("postgres", statement.format(store.target.schema))
+    assert store.size() == len(store.seals()) == len(store.tiles(1, 0, 9)) == 1
+
+
+def test_rows_that_were_altered_behind_the_triggers_are_found(shared: SharedProject) -> None:
+    """By a superuser who took them off: `verify` names the first bad entry, `check` the trigger."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    shared.done("run", "demo")
+    assert shared.done("verify", "--store", "--json").json["held"]
+    shared.sql("ALTER TABLE runwright.entry DISABLE TRIGGER ALL")
+    found = shared.done("db", "check", "--json", status=4).json["problems"]
+    assert found == ["the trigger entry_is_never_changed is disabled"]
+    for change in (
+        "UPDATE runwright.entry SET raw = set_byte(raw, 40, get_byte(raw, 40) # 1) WHERE seq = 3",
+        "UPDATE runwright.entry SET leaf = set_byte(leaf, 0, get_byte(leaf, 0) # 1) WHERE seq = 3",
+        "DELETE FROM runwright.entry WHERE seq = 3",
+    ):
+        with shared.server.connect(shared.database) as db:
+            ((raw, leaf),) = db.execute("SELECT raw, leaf FROM runwright.entry WHERE seq = 3")
+            db.execute(change.encode())
+            report = shared.done("verify", "--store", "--json", status=6).json
+            assert report["first_bad"] == 3, change
+            db.execute("DELETE FROM runwright.entry WHERE seq = 3")
+            db.execute("INSERT INTO runwright.entry VALUES (3, %s, %s)", (raw, leaf))
+    shared.sql("ALTER TABLE runwright.entry ENABLE TRIGGER ALL")
+    shared.done("db", "check")
+    assert shared.done("verify", "--store", "--json").json["held"]
+
+
+def test_an_operator_works_on_the_registry_by_sql(shared: SharedProject) -> None:
+    """Rows that are inserted and changed by plain SQL are what the next plan reads."""
+    shared.apply(shared.task("declared", "print(1)\n"))
+    shared.write("functions/mine.py", "print(2)\n")
+    shared.server.psql(
+        shared.database,
+        """
+        INSERT INTO fhq_governance.task_registry (task_name, task_type, agent_id, task_config)
+        VALUES ('mine', 'VISION_FUNCTION', 'STIG', '{"function_path": "functions/mine.py"}');
+        UPDATE fhq_governance.task_registry
+        SET task_config = task_config || jsonb_build_object('priority', 1) WHERE task_name = 'mine';
+        """,
+    )
+    planned = shared.done("run", "demo", "--dry-run", "--json").json["runs"]
+    assert [run["function"] for run in planned] == ["mine", "declared"]
+    # A spec that is applied after that takes the next id: the two ways do not meet.
+    shared.apply(shared.task("declared", "print(1)\n"), shared.task("third", "print(3)\n"))
+    rows = shared.sql("SELECT task_id, task_name FROM task_registry ORDER BY task_id")
+    assert rows == [(1, "declared"), (2, "mine"), (3, "third")]
+    ((stamp,),) = shared.sql("SELECT created_at FROM task_registry WHERE task_name = 'mine'")
+    assert stamp.tzinfo is not None
+    shared.sql("UPDATE task_registry SET enabled = false WHERE task_name = 'declared'")
+    planned = shared.done("run", "demo", "--dry-run", "--json").json["runs"]
+    assert [run["function"] for run in planned] == ["mine", "third"]
+
+
+def test_a_request_by_plain_sql_is_answered(shared: SharedProject) -> None:
+    """An application needs no Runwright: a row, and a notification that wakes the conductor."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    holder = shared.start("run", "demo", "--continuous", "--interval", "3600")
+    holder.wait_event("round.judged")
+    body = json.dumps({"kind": "cycles", "name": "demo"})
+    shared.server.psql(
+        shared.database,
+        f"""
+        INSERT INTO runwright.request (id, kind, body, created_ms, "by")
+        VALUES ('from-sql', 'run', '{body}', extract(epoch FROM now())::bigint * 1000, 'app');
+        NOTIFY runwright_bell;
+        """,
+    )
+    asked = "SELECT state FROM request WHERE id = 'from-sql'"
+    until(lambda: shared.sql(asked) == [("done",)], "it is answered, long before a look")
+    holder.send(signal.SIGTERM)
+    assert holder.end().status == 0
