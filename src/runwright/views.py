@@ -118,6 +118,7 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
         "code": found.planned.code,
         "product": found.planned.product,
         "runs": _runs(store, found),
+        "reconciliation": _reconciled(store, found.id),
         "decisions": decisions(store, {f"round/{found.id}", f"tick/{row['tick']}"}),
         "papers": [
             {
@@ -131,6 +132,66 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _reconciled(store: Store, round_id: str) -> list[dict[str, Any]]:
+    """Return how far reported and recorded state of a round's components are apart."""
+    return [
+        {
+            "seq": row["snapshot_id"],
+            "component": row["component_name"],
+            "agent": row["agent_id"],
+            "score": row["discrepancy_score"],
+            "classification": row["classification"],
+            "status": row["reconciliation_status"],
+            "action": row["reconciliation_action"],
+            "request": row["vega_suspension_request_id"],
+            "differences": msgspec.json.decode(row["field_discrepancies"]),
+            "attested_by": [
+                it["verified_by"]
+                for it in store.rows(
+                    "reconciliation_evidence",
+                    {"snapshot_id": row["snapshot_id"], "evidence_type": "VEGA_ATTESTATION"},
+                    order="evidence_id",
+                )
+            ],
+        }
+        for row in store.rows("reconciliation_snapshots", {"round_id": round_id})
+    ]
+
+
+def waiting(store: Store) -> list[dict[str, Any]]:
+    """Return what waits for a decision of a person or stands by one: suspensions, budgets."""
+    found = [
+        {
+            "subject": f"suspension/{row['request_id']}",
+            "state": row["state"],
+            "since": row["requested_at"],
+            "label": row["cycle_id"],
+            "text": f"{row['component_name']} of {row['agent_id']}: score"
+            f" {row['discrepancy_score']}"
+            + (f"; approved by {row['decided_by']}" if row["state"] == "APPROVED" else ""),
+        }
+        for state in ("PENDING", "APPROVED")
+        for row in store.rows("suspension_request", {"state": state}, order="request_id")
+    ]
+    breaches: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in store.rows("budget_violation", {"state": "OPEN"}, order="violation_id"):
+        breaches.setdefault((row["spec_name"], row["budget_name"]), row)
+    names = [budget for _, budget in breaches]
+    for (spec, budget), row in breaches.items():
+        subject = budget if names.count(budget) == 1 else f"{spec}/{budget}"
+        found.append(
+            {
+                "subject": f"budget/{subject}",
+                "state": "CLOSED",
+                "since": row["created_at"],
+                "label": row["cycle_id"],
+                "text": f"{row['task_name']} of {row['agent_id']} refused: {row['actual_value']} of"
+                f" {row['limit_value']} {row['limit_name']} used in {row['window_key']}",
+            }
+        )
+    return found
 
 
 def decisions(store: Store, subjects: Collection[str] = ()) -> list[dict[str, Any]]:

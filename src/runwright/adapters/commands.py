@@ -56,6 +56,8 @@ GROWTH_MAX: Final = 1024
 EXIT_DEFERRED: Final = 75
 #: Canonical bytes of a result that stands in the outcome itself; a longer one is a blob.
 RESULT_INLINE_MAX: Final = 4096
+#: Canonical bytes of a reported `usage` that stands in the outcome beside a longer result.
+USAGE_MAX: Final = 512
 #: Bytes of salt under a commitment.
 SALT_BYTES: Final = 32
 #: Bytes of a script hashed at once.
@@ -364,7 +366,10 @@ class Commands:
         blob = Blob(
             name="result", digest=digest, size=len(data), media="application/json", salted=True
         )
-        return {"result_digest": digest}, [(blob, Content(digest=digest, data=data, salt=salt))]
+        value: dict[str, Any] = {"result_digest": digest}
+        if "usage" in result and len(encode(result["usage"])) <= USAGE_MAX:
+            value["usage"] = result["usage"]
+        return value, [(blob, Content(digest=digest, data=data, salt=salt))]
 
 
 # ------------------------------------------------------------------------------- before the start

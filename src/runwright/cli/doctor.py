@@ -115,6 +115,10 @@ def _project(loaded: Loaded) -> list[Finding]:
         findings += _keys(loaded)
         findings += _memory(loaded, store)
         findings += _late(store, conducted=bool(holder))
+        findings += [
+            Finding("decision", "note", f"{row['subject']} ({row['state']}): {row['text']}")
+            for row in views.waiting(store)
+        ]
         waiting = views.outbox(store)
         stuck = [row for row in waiting if row["attempts"]]
         state = "problem" if stuck else "ok"

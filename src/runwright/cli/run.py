@@ -38,8 +38,8 @@ from runwright.kernel.errors import (
     Usage,
 )
 from runwright.kernel.ports import Messages
-from runwright.kernel.run import Command, Requested, RunPlan
-from runwright.kernel.workload import Seen
+from runwright.kernel.run import Command, Requested, Round, RunPlan
+from runwright.kernel.workload import Seen, Workload
 
 #: Seconds until a shared store that went away is tried again: doubled each time, up to the most.
 OUTAGE_MIN_S: Final = 0.5
@@ -216,12 +216,13 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         tick = Requested(id="dry-run", planned_ms=at, args=args)
         frozen = bootstrap.frozen_reason(store, name)
         facts = workload.observe(spec, tick, StoreWorld(store))
-        planned = workload.plan(Seen(spec=spec, tick=tick, at=at, facts=facts))
+        seen = Seen(spec=spec, tick=tick, at=at, facts=facts)
+        planned = workload.plan(seen)
     finally:
         store.close()
     runs = [
         _planned_run(loaded, index, run)
-        for index, run in enumerate(planned.runs if planned else (), 1)
+        for index, run in enumerate(_permitted(workload, seen, planned), 1)
     ]
     problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
     problems += [frozen] if frozen else []
@@ -237,6 +238,21 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     for problem in problems:
         echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
+
+
+def _permitted(workload: Workload, seen: Seen, planned: Round | None) -> list[RunPlan]:
+    """Return the runs of a round, refused where they would be if every other one started once."""
+    found, starts = [], dict[str, int]()
+    for run in planned.runs if planned else ():
+        permit = workload.permit
+        if run.refused or permit is None or planned is None:
+            found.append(run)
+            continue
+        answer = permit(seen, planned, run, {}, starts)
+        found.append(msgspec.structs.replace(run, refused=answer.refused))
+        if not answer.refused:
+            starts[run.key] = 1
+    return found
 
 
 def _planned_run(loaded: Loaded, index: int, run: RunPlan) -> dict[str, Any]:

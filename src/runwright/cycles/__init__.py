@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from runwright.cycles.budget import permit
 from runwright.cycles.fold import fold
 from runwright.cycles.judge import judge
 from runwright.cycles.observe import observe
 from runwright.cycles.plan import plan
+from runwright.cycles.reconcile import reconcile
 from runwright.cycles.registry import declare
 from runwright.cycles.report import report
 from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of
@@ -26,4 +28,6 @@ WORKLOAD = Workload(
     judge=judge,
     report=report,
     fold=fold,
+    permit=permit,
+    reconcile=reconcile,
 )

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from runwright.cycles.budget import standing
 from runwright.cycles.registry import Registered, select
 from runwright.cycles.spec import CycleSpec, TaskConfig, network_of
+from runwright.cycles.suspension import suspensions
 from runwright.cycles.timetable import retry_of
 from runwright.kernel.canonical import exact
 from runwright.kernel.errors import Usage
@@ -41,10 +43,16 @@ def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
     else:
         rows = world.rows("task_registry")
         tasks = [_located(root, row) for row in select(spec, rows, str(args.get("function") or ""))]
-    facts = {"cycle_id": _cycle_id(tick, world), "tasks": tasks}
+    cycle_id = _cycle_id(tick, world)
+    facts: dict[str, Any] = {"cycle_id": cycle_id, "tasks": tasks}
     retry = retry_of(spec, world)
     if retry != spec.retry:
         facts["retry"] = exact(msgspec.to_builtins(retry))
+    if spec.budgets:
+        facts["budgets"] = standing(spec, tick, world, cycle_id)
+    suspended = suspensions(tick, world)
+    if suspended:
+        facts["suspended"] = suspended
     return facts
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from runwright.cycles.budget import permit
 from runwright.cycles.spec import CycleSpec, TaskConfig, network_of, read_config
+from runwright.cycles.suspension import suspension_of
 from runwright.kernel.run import Command, Retry, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
@@ -20,7 +22,7 @@ def plan(seen: Seen) -> Round | None:
     return Round(
         key="cycle",
         label=seen.facts["cycle_id"],
-        runs=[_run(spec, task) for task in seen.facts["tasks"]],
+        runs=[_allowed(seen, _run(spec, task)) for task in seen.facts["tasks"]],
         pure=False,
         place="command",
         workers=1,
@@ -29,6 +31,17 @@ def plan(seen: Seen) -> Round | None:
         if "retry" in seen.facts
         else spec.retry,
     )
+
+
+def _allowed(seen: Seen, run: RunPlan) -> RunPlan:
+    """Return a run, refused when its agent is suspended or its budget was spent before."""
+    if run.refused:
+        return run
+    message, refusal = suspension_of(seen, run)
+    if not message:
+        found = permit(seen, Round(key="cycle"), run, {}, {})
+        message, refusal = found.refused, found.refusal
+    return msgspec.structs.replace(run, refused=message, refusal=refusal) if message else run
 
 
 def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:

@@ -20,6 +20,7 @@ CYCLE_INTERVAL_S: Final = 3600
 ORCHESTRATOR: Final = "SYSTEM_ORCHESTRATOR"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 #: The most modules that a function may have imported ahead.
 IMPORTS_MAX: Final = 100
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -37,6 +38,39 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     task_type: str = "VISION_FUNCTION"
     task_description: str = ""
     enabled: bool = True
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose spending a budget bounds: exactly one of the two."""
+
+    function: str = ""
+    agent: str = ""
+
+
+class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that may be used in a window; None: no limit of that kind."""
+
+    #: Starts, repeats included.
+    calls: int | None = None
+    #: What functions report as `usage.steps`.
+    steps: int | None = None
+    #: Recorded wall seconds.
+    seconds: float | int | None = None
+    #: What functions report as `usage.cost`, in whatever unit: a decimal as text.
+    cost: str | int | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be spent in a window; a call beyond it is refused before it starts."""
+
+    #: Unique in its spec; `runwright decide budget/NAME` names it.
+    name: str
+    scope: Literal["all"] | Scope = "all"
+    #: The window is that of the planned instant.
+    window: Literal["cycle", "hour", "day"] = "day"
+    #: The IANA time zone of days and hours.
+    timezone: str = "UTC"
+    limits: BudgetLimits
 
 
 class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +95,8 @@ class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True)
     retry: Retry = ONCE
     #: Its row in orchestrator_schedule; "": the name of the spec.
     schedule_name: str = ""
+    #: What its functions may spend.
+    budgets: tuple[Budget, ...] = ()
     #: Rows that applying the spec writes to the registry.
     tasks: tuple[Task, ...] = ()
 
@@ -115,6 +151,7 @@ def check_spec(spec: CycleSpec) -> None:
             raise InvalidSpec(f"{key}: {text!r} is not of letters, digits, '_', '.', '-'")
     if ORCHESTRATOR in (spec.task_type, *(task.task_type for task in spec.tasks)):
         raise InvalidSpec(f"task_type: {ORCHESTRATOR} is that of the orchestrator itself")
+    _check_budgets(spec)
     names: set[str] = {spec.orchestrator}
     for index, task in enumerate(spec.tasks):
         key = f"tasks[{index}]"
@@ -128,6 +165,39 @@ def check_spec(spec: CycleSpec) -> None:
         _, problem = read_config(msgspec.json.encode(task.task_config).decode())
         if problem:
             raise InvalidSpec(f"{key}.task_config: {problem}")
+
+
+def _check_budgets(spec: CycleSpec) -> None:
+    """Refuse a budget that bounds nothing or cannot be kept. Raises: invalid-spec."""
+    names: set[str] = set()
+    for index, budget in enumerate(spec.budgets):
+        key, limits = f"budgets[{index}]", budget.limits
+        if not _NAME.fullmatch(budget.name):
+            raise InvalidSpec(f"{key}.name: {budget.name!r} is not a name")
+        if budget.name in names:
+            raise InvalidSpec(f"{key}.name: {budget.name} is declared twice")
+        names.add(budget.name)
+        scope = budget.scope
+        if not isinstance(scope, str) and bool(scope.function) == bool(scope.agent):
+            raise InvalidSpec(f"{key}.scope: give all, or one of function and agent")
+        given = {name: getattr(limits, name) for name in limits.__struct_fields__}
+        if all(value is None for value in given.values()):
+            raise InvalidSpec(f"{key}.limits: give at least one of {', '.join(given)}")
+        for name, value in given.items():
+            if value is not None and not _AMOUNT.fullmatch(str(value)):
+                raise InvalidSpec(f"{key}.limits.{name}: {value!r} is not a plain number from 0 on")
+        _check_timezone(f"{key}.timezone", budget.timezone)
+
+
+def _check_timezone(key: str, name: str) -> None:
+    if name == "UTC":
+        return
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # lazy: only another zone needs it
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidSpec(f"{key}: {name!r} is not an IANA time zone") from error
 
 
 def read_config(text: str) -> tuple[TaskConfig, str]:

@@ -240,6 +240,8 @@ class RunPlan(_Strict, frozen=True):
     agent: str = ""
     #: Why this run must not start; it is recorded as failed without being started.
     refused: str = ""
+    #: By which rule it was refused, with its figures: kept in the value of the outcome.
+    refusal: Mapping[str, Any] = {}
 
 
 class Rate(_Strict, frozen=True):

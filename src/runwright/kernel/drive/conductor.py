@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from runwright.kernel.canonical import digest, encode
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.execution import (
     MESSAGE_MAX,
+    Ask,
     Execution,
     Means,
     Pending,
@@ -28,7 +29,7 @@ from runwright.kernel.drive.execution import (
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.outbox import Outbox
 from runwright.kernel.drive.projection import Projection
-from runwright.kernel.drive.recall import Recalled, recall, verdict_of
+from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
     Refusal,
@@ -59,9 +60,21 @@ from runwright.kernel.errors import (
     require,
 )
 from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
-from runwright.kernel.record.entries import Actor, AgentKey, Draft, HaltRaised, SpecApplied
-from runwright.kernel.run import Content, Memory, Outcome, Round, Scheduled, Tick, tick_id
-from runwright.kernel.workload import Finished, Seen, Workload
+from runwright.kernel.record.entries import (
+    TYPES,
+    Actor,
+    AgentKey,
+    Draft,
+    HaltRaised,
+    RoundJudged,
+    SpecApplied,
+    StateReconciled,
+)
+from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
+from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
+
+#: How many entries after a verdict are looked at for its reconciliation, which comes first.
+LOOKED_MAX: Final = 8
 
 
 class Ports(NamedTuple):
@@ -290,6 +303,7 @@ class Conductor:
         An impure run that had started ends as interrupted, never silently repeated; a pure round is
         completed.
         """
+        self._reconcile_newest()
         return [
             self._resume(row) for row in self._store.rows("tick", {"state": "open"}, order="seq")
         ]
@@ -335,7 +349,13 @@ class Conductor:
             ) -> Verdict:
                 return workload.judge(seen, this, outcomes)
 
-            execution = Execution(under_way, pending, means=self._means, judge=judge)
+            execution = Execution(
+                under_way,
+                pending,
+                means=self._means,
+                judge=judge,
+                permit=_permit(workload, seen, this),
+            )
             outcomes = execution.run()
             # Whether a rule could have stopped it is over, and is not recorded.
             verdict = msgspec.structs.replace(judge(outcomes), stop=False)
@@ -361,10 +381,55 @@ class Conductor:
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
             self.outbox.waiting = self.outbox.waiting or bool(papers)
+            self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()
         require(verdict is not None, "a driven tick has at least one round")
         return conducted(state, cast("Verdict", verdict), stopped)
+
+    # --------------------------------------------------------------------------- reconciliation
+
+    def _reconcile(self, kind: str, spec: Any, seq: int) -> None:
+        """Hold what the tables say of a judged round against the record, in one commit."""
+        reconcile = self._ports.workloads[kind].reconcile
+        if reconcile is None:
+            return
+        found = recall(self._store, seq)
+        require(found.judged is not None, f"round {found.id} has a verdict")
+        closed = Closed(
+            spec=spec,
+            id=found.id,
+            next_seq=self._writer.next_seq,
+            round=found.round,
+            tick=found.planned.occurrence,
+            at=found.planned.at,
+            outcomes=[found.outcomes[key] for key in sorted(found.outcomes)],
+            verdict=verdict_of(cast("RoundJudged", found.judged)),
+        )
+        bodies = reconcile(closed, self._store)
+        if bodies:
+            self._writer.commit([Draft(body=body) for body in bodies])
+        for body in bodies:
+            if body.problem if isinstance(body, StateReconciled) else True:
+                fields = {"label": body.label, "component": body.component, "agent": body.agent}
+                self._ports.messages(TYPES[type(body)], level="warning", **fields)
+
+    def _reconcile_newest(self) -> None:
+        """Reconcile the newest judged round when a conductor died before it did.
+
+        No other can be left: whoever judges a round reconciles it next.
+        """
+        for row in self._store.rows("round", order="-seq", limit=1):
+            workload = self._ports.workloads.get(row["kind"])
+            if workload is None or workload.reconcile is None or row["judged_seq"] is None:
+                continue
+            after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
+            bodies = [read(stored.raw).body for stored in after]
+            if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
+                continue
+            planned = recall(self._store, row["seq"]).planned
+            data = pinned(self._store, planned.spec, row["seq"])
+            self._reconcile(row["kind"], decode_spec(workload, data), row["seq"])
 
     # ------------------------------------------------------------------------------- recovery
 
@@ -482,3 +547,15 @@ class Conductor:
     def _lanes(self, kind: str, name: str) -> dict[str, Memory]:
         rows = self._store.rows("lane", {"kind": kind, "name": name})
         return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}
+
+
+def _permit(workload: Workload, seen: Seen, this: Round) -> Ask | None:
+    """Return what is asked before each start of a round; None when every run may start."""
+    permit = workload.permit
+    if permit is None:
+        return None
+
+    def ask(run: RunPlan, outcomes: Mapping[str, Outcome], starts: Mapping[str, int]) -> Permit:
+        return permit(seen, this, run, outcomes, starts)
+
+    return ask

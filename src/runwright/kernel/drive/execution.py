@@ -8,7 +8,7 @@ the round ends is left in `pending`, so that the verdict shares its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -29,7 +29,17 @@ from runwright.kernel.ports import (
     Work,
 )
 from runwright.kernel.record.entries import Draft, RunDeferred, RunFinished, RunStarted
-from runwright.kernel.run import Content, Executed, Memory, Outcome, Round, RunPlan, run_id
+from runwright.kernel.run import (
+    Command,
+    Content,
+    Executed,
+    Memory,
+    Outcome,
+    Round,
+    RunPlan,
+    run_id,
+)
+from runwright.kernel.workload import Permit
 
 #: Outcomes of a pure round share a commit until there are so many, or the oldest is so old.
 BATCH_MAX: Final = 256
@@ -109,6 +119,10 @@ class UnderWay(msgspec.Struct, kw_only=True):
     memory: dict[str, Memory]
 
 
+#: (run, key -> outcome so far, key -> starts so far) -> whether it may start.
+Ask: TypeAlias = Callable[[RunPlan, Mapping[str, Outcome], Mapping[str, int]], Permit]
+
+
 class Means(NamedTuple):
     """What a round is executed with."""
 
@@ -133,11 +147,13 @@ class Execution:
         *,
         means: Means,
         judge: Callable[[Sequence[Outcome]], Verdict],
+        permit: Ask | None = None,
     ) -> None:
         """Take over a round; `pending` may hold its round.planned, not yet written."""
         self._it = under_way
         self._pending = pending
         self._judge = judge
+        self._permit = permit
         self._writer = means.writer
         self._store = means.store
         self._places = means.places
@@ -260,15 +276,19 @@ class Execution:
     def _start(self, runs: Sequence[RunPlan], lanes: Lanes, place: Place) -> None:
         works: list[Work] = []
         for run in runs:
-            if run.refused:
-                self._refuse(run, run.refused)
+            permit = self._ask(run)
+            if permit.refused:
+                self._refuse(run, permit.refused, permit.refusal)
                 lanes.ended(run)
                 continue
             attempt = self._attempts.get(run.key, 0) + 1
             self._attempts[run.key] = self._in_flight[run.key] = attempt
+            granted = _with_timeout(run, permit.timeout_s)
             if not self._it.round.pure:
-                self._draft(run.key, RunStarted(key=run.key, attempt=attempt))
-            works.append(self._work(run, attempt))
+                timeout_ms = 0 if granted is run else int((permit.timeout_s or 0) * 1000)
+                body = RunStarted(key=run.key, attempt=attempt, timeout_ms=timeout_ms)
+                self._draft(run.key, body)
+            works.append(self._work(granted, attempt))
             self._pending.say(
                 "run.started",
                 key=run.key,
@@ -328,14 +348,23 @@ class Execution:
         has_failed = outcome.status == "failed" and outcome.reason in REPEATABLE
         return executed.deferred or (self._it.round.retry.on_failure and has_failed)
 
-    def _refuse(self, run: RunPlan, message: str) -> None:
+    def _ask(self, run: RunPlan) -> Permit:
+        """Return whether a run may start: as planned, and as things stand now."""
+        if run.refused:
+            return Permit(refused=run.refused, refusal=run.refusal)
+        if self._permit is None:
+            return Permit()
+        return self._permit(run, self._it.outcomes, self._attempts)
+
+    def _refuse(self, run: RunPlan, message: str, refusal: Mapping[str, Any] | None = None) -> None:
         self._finish(
             Outcome(
                 key=run.key,
                 status="failed",
                 reason="refused",
                 message=message,
-                attempts=0,
+                value={"refused": dict(refusal)} if refusal else {},
+                attempts=self._attempts.get(run.key, 0),
                 finished_ms=self._clock.now_ms(),
             )
         )
@@ -403,6 +432,17 @@ class Execution:
             verdict = self._judge([self._it.outcomes[key] for key in sorted(self._it.outcomes)])
             if verdict.stop:
                 self.stopped = "verdict"
+
+
+def _with_timeout(run: RunPlan, timeout_s: float | None) -> RunPlan:
+    """Return a command with a shorter time limit; the same run when it is no shorter."""
+    work = run.work
+    if timeout_s is None or not isinstance(work, Command):
+        return run
+    if 0 < work.limits.timeout_s <= timeout_s:
+        return run
+    limits = msgspec.structs.replace(work.limits, timeout_s=timeout_s)
+    return msgspec.structs.replace(run, work=msgspec.structs.replace(work, limits=limits))
 
 
 def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:

@@ -31,7 +31,7 @@ from runwright.kernel.run import Content, InForce, RunPlan, Scheduled, run_id
 from runwright.kernel.workload import Recorded, Workload
 
 #: Types that a workload's fold sees beside those of its own rounds and specs.
-_EVERYBODYS: Final = ("blob.erased",)
+_EVERYBODYS: Final = ("blob.erased", "decision.made")
 
 
 class _Open(msgspec.Struct, kw_only=True):

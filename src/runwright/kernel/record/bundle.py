@@ -33,6 +33,8 @@ from runwright.kernel.record.entries import (
     Entry,
     Header,
     RoundPlanned,
+    StateReconciled,
+    SuspensionRequested,
     decode,
     tail_for,
 )
@@ -79,6 +81,8 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "stated": ("bundle", "What the signed statement says of the bundle is what is in it."),
 }
 
+#: Bodies that name the round that they are about and belong to none.
+_ABOUT: Final = (StateReconciled, SuspensionRequested)
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,2}")
 _HEADER: Final = msgspec.json.Decoder(Header)
 
@@ -101,8 +105,8 @@ def entries_of(
 ) -> list[StoredEntry]:
     """Return the entries of rounds and refused ticks by their ids, in order.
 
-    With them come the entries of their runs, corrections of any of them, and the erasures of blobs
-    that they name.
+    With them come the entries of their runs, their reconciliation, corrections of any of them, and
+    the erasures of blobs that they name.
     """
     found: list[StoredEntry] = []
     runs: set[str] = set()
@@ -112,7 +116,8 @@ def entries_of(
         entry = decode(stored.raw)
         is_erasure = isinstance(entry.body, BlobErased) and entry.body.digest in named
         is_ours = entry.round in ids or entry.tick in ids or entry.run in runs
-        if not (is_ours or is_erasure or entry.sup in seqs):
+        is_about = isinstance(entry.body, _ABOUT) and entry.body.round in ids
+        if not (is_ours or is_about or is_erasure or entry.sup in seqs):
             continue
         found.append(stored)
         seqs.add(entry.seq)

@@ -185,6 +185,8 @@ class RunStarted(_Body, frozen=True, kw_only=True):
 
     key: str
     attempt: int = 1
+    #: Wall ms that it may use when that is less than its plan says; 0: as planned.
+    timeout_ms: int = 0
 
 
 class RunDeferred(_Body, frozen=True, kw_only=True):
@@ -238,6 +240,56 @@ class RoundJudged(_Body, frozen=True, kw_only=True):
     stopped: str = ""
     #: How many papers leave because of it.
     papers: int = 0
+
+
+class Compared(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One field of two states, held against each other."""
+
+    field: str
+    #: A decimal as text: how much the field counts.
+    weight: str
+    #: How the two were compared, and how far they may be apart.
+    tolerance: str
+    within: str = ""
+    matches: bool
+    #: JSON text of both sides, cut when they are long; "": the side does not have the field.
+    reported: str = ""
+    recorded: str = ""
+
+
+class StateReconciled(_Body, frozen=True, kw_only=True):
+    """What was reported of a component was held, field by field, against what is recorded of it."""
+
+    kind: str
+    #: The id and the label of the round that it is about.
+    round: str
+    label: str
+    component: str
+    #: On whose behalf the component acts.
+    agent: str
+    #: The key of the run when the component is a function.
+    key: str = ""
+    #: "": there was nothing to judge by, as `problem` says.
+    classification: Literal["", "NORMAL", "WARNING", "CATASTROPHIC"] = ""
+    #: sum(w d) / sum(w), a decimal with six places; "" without a classification.
+    score: str = ""
+    fields: tuple[Compared, ...] = ()
+    problem: str = ""
+
+
+class SuspensionRequested(_Body, frozen=True, kw_only=True):
+    """Somebody has to decide whether an agent is suspended: its states are too far apart."""
+
+    kind: str
+    round: str
+    label: str
+    component: str
+    agent: str
+    score: str
+    #: The seq of state.reconciled.
+    snapshot: int
 
 
 class HaltRaised(_Body, frozen=True, kw_only=True):
@@ -383,6 +435,8 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "run.finished": RunFinished,
     "round.judged": RoundJudged,
     "halt.raised": HaltRaised,
+    "state.reconciled": StateReconciled,
+    "suspension.requested": SuspensionRequested,
     "blob.erased": BlobErased,
     "clock.stepped": ClockStepped,
     "conductor.stopped": ConductorStopped,
