@@ -279,6 +279,9 @@ SELECT pg_try_advisory_lock(%s)
 -- name: try-lock-once
 SELECT pg_try_advisory_xact_lock(%s)
 
+-- name: unlock
+SELECT pg_advisory_unlock_all()
+
 -- name: take-lease
 UPDATE lease SET token = token + 1, pid = %s, host = %s, taken = now() WHERE id = 1 RETURNING token
 
