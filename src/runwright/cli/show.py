@@ -112,13 +112,22 @@ def _print_ledger(found: dict[str, Any]) -> None:
                 entry["seq"],
                 entry["at"],
                 entry["type"],
-                entry["body"].get("key") or entry["body"].get("name") or "",
+                _about(entry["body"]),
                 ", ".join(blob["name"] for blob in entry.get("blobs", ())),
             ]
             for entry in found["entries"]
         ],
         right=["seq"],
     )
+
+
+def _about(body: dict[str, Any]) -> str:
+    """Return the one word that says what an entry is about."""
+    document = body.get("document", {})
+    for name in ("agent", "key", "name"):
+        if body.get(name) and not document:
+            return str(body[name])
+    return f"{document['action']} {document['subject'][:20]}" if document else ""
 
 
 def _print_schedule(rows: list[dict[str, Any]]) -> None:
