@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from runwright.kernel.record.entries import LedgerOpened, decode
 
 if TYPE_CHECKING:
     from runwright.adapters.bell import SocketBell
+    from runwright.adapters.notify import Notifier
     from runwright.adapters.signer import FileSigner
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
@@ -109,12 +110,21 @@ def bell(path: Path) -> SocketBell:
     return SocketBell(path)
 
 
+def notifier(loaded: Loaded, stop: Stop) -> Notifier:
+    """Return what speaks to the service manager that started this process, if one did."""
+    from runwright.adapters.notify import Notifier  # lazy: only a conductor that stays is watched
+
+    drain_s = loaded.settings.conductor.drain_s
+    return Notifier(os.environ, clock=CLOCK, stop=stop, drain_s=drain_s)
+
+
 @contextmanager
 def conducting(
     loaded: Loaded,
     *,
     messages: Messages,
     stop: Stop | None = None,
+    pulse: Callable[[], float | None] | None = None,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
 
@@ -165,6 +175,8 @@ def conducting(
                 outbox_max=settings.conductor.outbox_max,
                 meanwhile=[_import_signatures, _import_fractions],
             )
+            if pulse is not None:
+                ports = ports._replace(pulse=pulse)
             try:
                 conductor = Conductor(ports, stop=stop)
                 yield conductor, ports

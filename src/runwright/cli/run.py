@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from types import FrameType
 from typing import Any
 
@@ -121,7 +122,10 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
 
     stop = handle_signals()
     kind = options["kind"]
-    with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+    notifier = bootstrap.notifier(loaded, stop)
+    say = notifier.telling(say)
+    watched = bootstrap.conducting(loaded, messages=say, stop=stop, pulse=notifier.pulse)
+    with closing(notifier), watched as (conductor, ports):
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         try:
             conductor.recover()
