@@ -210,7 +210,12 @@ def private_paths(loaded: Loaded) -> list[Path]:
     beside = [store.with_name(store.name + end) for end in STORE_FILES]
     memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
     keys, scratch = loaded.path(settings.signer.keys), loaded.path(settings.conductor.scratch)
-    return [*beside, keys, scratch, *memories]
+    return [*beside, keys, scratch, service_folder(loaded), *memories]
+
+
+def service_folder(loaded: Loaded) -> Path:
+    """Return the folder of what a service of the project is given: variables with passwords."""
+    return loaded.folder / ".runwright" / "service"
 
 
 def problem_of(loaded: Loaded, work: Command) -> str:
@@ -299,12 +304,12 @@ def create(loaded: Loaded, name: str) -> Mapping[str, Any]:
     return _put_in_place(loaded, part, name)
 
 
-def keep(path: Path, text: str) -> None:
+def keep(path: Path, text: str | bytes, *, mode: int = 0o644) -> None:
     """Write a small file of a project, whole and synced. Raises: store-unwritable."""
     from runwright.adapters.files import write_whole  # lazy: only init
 
     try:
-        write_whole(path, text.encode())
+        write_whole(path, text if isinstance(text, bytes) else text.encode(), mode=mode)
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}"
         raise StoreUnwritable(message) from error

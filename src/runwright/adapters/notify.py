@@ -16,7 +16,7 @@ from typing import Any, Final
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.ports import Clock, Messages
 
-#: Seconds that a stop may take after running functions had theirs: ending them, sealing, delivering.
+#: Seconds that a stop may take after the drain: ending functions, sealing, delivering.
 AFTER_DRAIN_S: Final = 30.0
 #: The most characters of a status.
 STATUS_MAX: Final = 200
@@ -61,9 +61,7 @@ class Notifier:
         if not self._address:
             return say
 
-        def message(
-            event: str, text: str = "", /, *, level: str = "info", **fields: Any
-        ) -> None:
+        def message(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:
             say(event, text, level=level, **fields)
             lines = ["READY=1"] if event == "conductor.started" else []
             if gist := _gist(event, text, fields):
