@@ -75,7 +75,6 @@ def handed_to_shell(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.seed("cycles-001/deploy-cron")
 @pytest.mark.parametrize("name", ["project", "100% \"odd\" 'name' $HOME"])
 def test_the_line_runs_a_cycle_in_the_environment_of_cron(project: Project, tmp_path, name) -> None:
     """Nothing but HOME, LOGNAME, SHELL and a short PATH; what it says goes to the log."""

@@ -186,9 +186,6 @@ def base() -> Any:
 @pytest.mark.slow
 @pytest.mark.external
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away, as an image does")
-@pytest.mark.seed("cycles-001/deploy-docker-image")
-@pytest.mark.seed("cycles-001/deploy-docker-environment")
-@pytest.mark.seed("cycles-001/deploy-docker-command")
 def test_its_lines_make_what_keeps_the_schedule(project: Project, base: Path) -> None:
     """An image of the project that, given a volume, runs cycles until it is asked to stop."""
     look = (

@@ -50,29 +50,6 @@ def manager(project: Project) -> Iterator[Manager]:
     made.socket.close()
 
 
-@pytest.mark.slow
-@pytest.mark.seed("cycles-001/deploy-systemctl-start")
-@pytest.mark.seed("cycles-001/deploy-systemctl-status")
-def test_a_manager_hears_when_it_is_ready_what_it_does_and_that_it_stops(
-    project: Project, manager: Manager
-) -> None:
-    """READY comes before the first cycle, a status with each function, STOPPING with SIGTERM."""
-    gate = project.gate()
-    project.apply(project.task("a", gate.source), schedule={"interval_s": 3600})
-    running = project.start("run", "demo", "--continuous", env=manager.environment())
-    gate.wait_begun()
-    manager.wait("STATUS=[1/1] a")
-    assert manager.heard == ["READY=1", "STATUS=keeps the schedule of demo", "STATUS=[1/1] a"]
-    running.send(signal.SIGTERM)
-    manager.wait("STOPPING=1")
-    gate.let_go()
-    assert running.end().status == 0
-    while manager.listen():
-        pass
-    assert "EXTEND_TIMEOUT_USEC=50000000" in manager.heard
-    assert any(line.endswith(" COMPLETED") for line in manager.heard)
-
-
 def test_a_manager_does_not_hear_ready_from_one_that_found_the_store_taken(
     project: Project, manager: Manager
 ) -> None:

@@ -20,7 +20,7 @@ from tests.e2e.project import Project, until
 
 OBSTACLE = obstacle()
 UNIT = "runwright-demo.service"
-SECRET = 'it\'s a $ecret "100%" \\ `x`'
+SECRET = 'it\'s a $HOME "100%" \\ `x`'
 #: What a function finds out about where it runs.
 LOOK = """
 import json, os, subprocess
@@ -116,8 +116,6 @@ def cycle(project: Project, count: int = 1) -> str:
     return str(rows[0][0])
 
 
-@pytest.mark.seed("cycles-001/deploy-systemctl-daemon-reload")
-@pytest.mark.seed("cycles-001/deploy-systemctl-enable")
 @pytest.mark.proves("the unit weakens no isolation")
 def test_a_service_starts_runs_isolated_tells_how_it_stands_and_stops(
     manager: Manager, service: Project

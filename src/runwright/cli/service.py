@@ -282,7 +282,7 @@ def _state(path: Path, file: File) -> str:
     """Return how a file that is there compares with what would be written."""
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "new"
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}"
