@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from types import FrameType
 from typing import Any, Final
 
@@ -115,6 +116,12 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
     stop = handle_signals()
     serving = Serving(kind=options["kind"], name=name, interval_s=options["interval"])
     serving.since_ms = bootstrap.CLOCK.now_ms()
+    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+        serving.pulse = notifier.pulse
+        return _through_outages(loaded, serving, stop, notifier.telling(say))
+
+
+def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     while True:
         try:
             return serve(loaded, serving, stop, say)
@@ -126,6 +133,7 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
             serving.outages += 1
             wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
             say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
+            serving.pulse()
         if _wait_or_stop(wait_s, stop):
             return 128 + stop.signal
 
@@ -144,6 +152,8 @@ class Serving(msgspec.Struct, kw_only=True):
     has_begun: bool = False
     #: How often the store was lost since it last was reached.
     outages: int = 0
+    #: Tells a service manager that all is well, and says when it is to be told again.
+    pulse: Callable[[], float | None] = lambda: None
 
 
 def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
@@ -151,7 +161,9 @@ def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
 
     kind, name = serving.kind, serving.name
-    with bootstrap.conducting(loaded, messages=say, stop=stop, continuous=True) as made:
+    with bootstrap.conducting(
+        loaded, messages=say, stop=stop, continuous=True, pulse=serving.pulse
+    ) as made:
         conductor, ports = made
         try:
             bell = bootstrap.bell(bootstrap.bell_path(loaded))

@@ -26,7 +26,7 @@ from runwright.kernel.drive.execution import (
     by_status,
     printable,
 )
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox
 from runwright.kernel.drive.projection import Projection
 from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
@@ -95,6 +95,8 @@ class Ports(NamedTuple):
     outbox_max: int = 10_000
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Conductor:
@@ -118,6 +120,7 @@ class Conductor:
             stop=self.stop,
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
+            pulse=ports.pulse,
         )
         self.outbox = Outbox(
             ports.store,

@@ -15,7 +15,7 @@ import msgspec
 from runwright.kernel.canonical import digest, encode
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.lanes import Lanes
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import NotCanonical, Refused, StoreCorrupt, require
@@ -135,6 +135,8 @@ class Means(NamedTuple):
     drain_s: float
     #: Errands, done one by one whenever nothing has ended for IDLE_S.
     meanwhile: Iterator[Callable[[], object]] | None = None
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Execution:
@@ -160,6 +162,7 @@ class Execution:
         self._clock = means.clock
         self._stop = means.stop
         self._drain_s = means.drain_s
+        self._pulse = means.pulse
         self._meanwhile = means.meanwhile
         self._errand = next(means.meanwhile, None) if means.meanwhile is not None else None
         self._plans = {run.key: run for run in under_way.round.runs}
@@ -264,6 +267,8 @@ class Execution:
         unsealed_s = self._writer.wait_before_seal_s()
         if unsealed_s is not None:
             wakes.append(now_s + unsealed_s)
+        if (pulse_s := self._pulse()) is not None:
+            wakes.append(now_s + pulse_s)
         due = [wake for wake in wakes if wake is not None]
         return max(0.0, min(due) - self._clock.monotonic_s()) if due else None
 

@@ -121,11 +121,12 @@ class Service:
             if unsealed_s is not None and unsealed_s <= 0:
                 self._ports.writer.seal()
                 unsealed_s = None
-            waits += [unsealed_s, self._conductor.outbox.pump()]
+            waits += [unsealed_s, self._conductor.outbox.pump(), self._ports.pulse()]
             if self._conductor.stop:
                 break
             self._bell.wait(max(0.0, min(wait for wait in waits if wait is not None)))
 
+        self._ports.pulse()
         signal = self._conductor.stop.signal
         reason = "signal" if self.undone else "drained"
         self._ports.writer.commit([Draft(body=ConductorStopped(reason=reason, signal=signal))])
