@@ -28,6 +28,8 @@ PROBE_S: Final = 20
 SHARED: Final = ("/tmp", "/var/tmp")  # noqa: S108 - exactly these
 #: Where sockets of services stand.
 SERVICES: Final = "/run"
+#: Names that one function may be granted, each with a loopback address of its own.
+HOSTS_MAX: Final = 100
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _STREAMS: Final = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 _LOCAL: Final = "127.0.0.1"
@@ -202,9 +204,15 @@ def _doors(granted: Sequence[str]) -> list[dict[str, Any]]:
         if not 0 < port < 1 << 16:
             msg = f"{host}:{port} has no such port"
             raise ValueError(msg)
+        if any(sign.isspace() for sign in host):
+            msg = f"{host!r} is not the name of a host"
+            raise ValueError(msg)
         if literal := _literal(host):
             addresses[host] = literal
     names = dict.fromkeys(host for host, _port in pairs if host not in addresses)
+    if len(names) > HOSTS_MAX:
+        msg = f"{len(names)} hosts are granted, and at most {HOSTS_MAX} can be"
+        raise ValueError(msg)
     taken = {*addresses.values()}
     free = (address for n in range(1, 255) if (address := f"127.0.0.{n}") not in taken)
     addresses |= dict(zip(names, free, strict=False))
