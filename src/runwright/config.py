@@ -75,6 +75,9 @@ class ConductorSettings(_Section, frozen=True, kw_only=True):
     outbox_max: int = 10_000
     #: The folder of scratch folders of functions.
     scratch: str = ".runwright/scratch"
+    #: When functions that wish it start warm: auto is from the second cycle of a process on, or
+    #: from the first one of a process that keeps a schedule.
+    warm: Literal["auto", "always", "never"] = "auto"
 
 
 class MessagesSettings(_Section, frozen=True, kw_only=True):
@@ -83,6 +86,13 @@ class MessagesSettings(_Section, frozen=True, kw_only=True):
     #: auto: text on a terminal, JSON lines otherwise.
     form: Literal["auto", "human", "json"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class PeopleSettings(_Section, frozen=True, kw_only=True):
+    """Who gives the commands."""
+
+    #: The private key that signs decisions on this machine; "": named by each command.
+    key: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: FilesSettings = FilesSettings()
     conductor: ConductorSettings = ConductorSettings()
     messages: MessagesSettings = MessagesSettings()
+    people: PeopleSettings = PeopleSettings()
 
 
 class Loaded(NamedTuple):

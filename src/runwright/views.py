@@ -5,7 +5,7 @@ Every answer is plain data: what `--json` prints. Nothing here decides anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -118,6 +118,8 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
         "code": found.planned.code,
         "product": found.planned.product,
         "runs": _runs(store, found),
+        "reconciliation": _reconciled(store, found.id),
+        "decisions": decisions(store, {f"round/{found.id}", f"tick/{row['tick']}"}),
         "papers": [
             {
                 "name": paper["name"],
@@ -130,6 +132,164 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
             )
         ],
     }
+
+
+def _reconciled(store: Store, round_id: str) -> list[dict[str, Any]]:
+    """Return how far reported and recorded state of a round's components are apart."""
+    return [
+        {
+            "seq": row["snapshot_id"],
+            "component": row["component_name"],
+            "agent": row["agent_id"],
+            "score": row["discrepancy_score"],
+            "classification": row["classification"],
+            "status": row["reconciliation_status"],
+            "action": row["reconciliation_action"],
+            "request": row["vega_suspension_request_id"],
+            "differences": msgspec.json.decode(row["field_discrepancies"]),
+            "attested_by": [
+                it["verified_by"]
+                for it in store.rows(
+                    "reconciliation_evidence",
+                    {"snapshot_id": row["snapshot_id"], "evidence_type": "VEGA_ATTESTATION"},
+                    order="evidence_id",
+                )
+            ],
+        }
+        for row in store.rows("reconciliation_snapshots", {"round_id": round_id})
+    ]
+
+
+def waiting(store: Store) -> list[dict[str, Any]]:
+    """Return what waits for a decision of a person or stands by one: suspensions, budgets."""
+    found = [
+        {
+            "subject": f"suspension/{row['request_id']}",
+            "state": row["state"],
+            "since": row["requested_at"],
+            "label": row["cycle_id"],
+            "text": f"{row['component_name']} of {row['agent_id']}: score"
+            f" {row['discrepancy_score']}"
+            + (f"; approved by {row['decided_by']}" if row["state"] == "APPROVED" else ""),
+        }
+        for state in ("PENDING", "APPROVED")
+        for row in store.rows("suspension_request", {"state": state}, order="request_id")
+    ]
+    breaches: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in store.rows("budget_violation", {"state": "OPEN"}, order="violation_id"):
+        breaches.setdefault((row["spec_name"], row["budget_name"]), row)
+    names = [budget for _, budget in breaches]
+    for (spec, budget), row in breaches.items():
+        subject = budget if names.count(budget) == 1 else f"{spec}/{budget}"
+        found.append(
+            {
+                "subject": f"budget/{subject}",
+                "state": "CLOSED",
+                "since": row["created_at"],
+                "label": row["cycle_id"],
+                "text": f"{row['task_name']} of {row['agent_id']} refused: {row['actual_value']} of"
+                f" {row['limit_value']} {row['limit_name']} used in {row['window_key']}",
+            }
+        )
+    return found
+
+
+def decisions(store: Store, subjects: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return what people decided, about some subjects or about everything but the people."""
+    found = []
+    for row in store.rows("decision", order="seq"):
+        is_change = row["subject"].startswith("person/")
+        if row["subject"] in subjects if subjects else not is_change:
+            expires = row["expires_ms"]
+            found.append(
+                {
+                    "seq": row["seq"],
+                    "subject": row["subject"],
+                    "action": row["action"],
+                    "person": row["person"],
+                    "reason": row["reason"],
+                    "evidence": msgspec.json.decode(row["evidence"]),
+                    "seen": row["seen"],
+                    "seqs": [row["first_seq"], row["last_seq"]],
+                    "made": instant_text(row["made_ms"]),
+                    "expires": instant_text(expires) if expires else None,
+                    "document": row["document"],
+                    "key": row["key"],
+                }
+            )
+    return found
+
+
+def subject_of(store: Store, text: str) -> str:
+    """Return the subject that a person names: "round/ID", "spec/NAME" and the others as they are.
+
+    A run is named as in `find_round`, or by the start of the id of its tick. Raises: unknown-name.
+    """
+    kind, _, name = text.partition("/")
+    if kind in ("entry", "suspension", "spec", "agent", "budget", "person") and name:
+        return text
+    if kind == "round" and name:
+        return f"round/{find_round(store, name)['id']}"
+    wanted = name if kind == "tick" else text
+    if len(wanted) >= PREFIX_MIN and set(wanted) <= set("0123456789abcdef"):
+        ticks = {row["id"] for row in store.rows("tick") if row["id"].startswith(wanted)}
+        if len(ticks) == 1:
+            return f"tick/{ticks.pop()}"
+    if kind == "tick" and name:
+        message = f"no tick, or more than one, begins with {name!r}"
+        raise UnknownName(message)
+    return f"round/{find_round(store, text)['id']}"
+
+
+def people(store: Store) -> list[dict[str, Any]]:
+    """Return the people and their keys."""
+    keys = store.rows("person_key", order="seq")
+    return [
+        {
+            "id": row["id"],
+            "name": row["name"],
+            "roles": msgspec.json.decode(row["roles"]),
+            "users": msgspec.json.decode(row["users"]),
+            "revoked": instant_text(row["revoked_ms"]) if row["revoked_ms"] else None,
+            "reason": row["reason"],
+            "seq": row["seq"],
+            "keys": [
+                {
+                    "fingerprint": key["fingerprint"],
+                    "key": key["key"],
+                    "from": instant_text(key["from_ms"]) if key["from_ms"] else None,
+                    "until": instant_text(key["until_ms"]) if key["until_ms"] else None,
+                    "revoked": instant_text(key["revoked_ms"]) if key["revoked_ms"] else None,
+                    "reason": key["reason"],
+                }
+                for key in keys
+                if key["person"] == row["id"]
+            ],
+        }
+        for row in store.rows("person", order="seq")
+    ]
+
+
+def agent_keys(store: Store, now_ms: int, agent: str = "") -> list[dict[str, Any]]:
+    """Return the keys of one agent or all, with the state that each is in now."""
+    where = {"agent": agent} if agent else None
+    rows = sorted(
+        store.rows("agent_key", where), key=lambda row: (row["agent"], row["from_ms"], row["seq"])
+    )
+    return [
+        {
+            "agent": row["agent"],
+            "state": "ARCHIVED"
+            if row["state"] == "DEPRECATED" and row["until_ms"] <= now_ms
+            else row["state"],
+            "fingerprint": row["fingerprint"],
+            "key": row["key"],
+            "from": instant_text(row["from_ms"]) if row["from_ms"] else None,
+            "until": instant_text(row["until_ms"]) if row["until_ms"] else None,
+            "seq": row["seq"],
+        }
+        for row in rows
+    ]
 
 
 def _runs(store: Store, found: Recalled) -> list[dict[str, Any]]:
@@ -158,6 +318,9 @@ def _runs(store: Store, found: Recalled) -> list[dict[str, Any]]:
                 if outcome
                 else {},
                 "level": outcome.level if outcome else "",
+                "warmth": msgspec.to_builtins(outcome.warmth)
+                if outcome and outcome.warmth
+                else None,
                 "outputs": [
                     {
                         "name": blob.name,

@@ -56,3 +56,28 @@ def test_a_conductor_imports_cryptography_only_while_a_child_runs():
     """What `run` imports before its first child starts holds no cryptography."""
     script = f"import runwright.cli.run, runwright.kernel.drive.conductor\n{_SHOW}"
     assert "cryptography" not in imported(script)
+
+
+@pytest.mark.parametrize(
+    ("words", "clicks"),
+    [
+        pytest.param(["run", "nobody"], False, id="a plain run"),
+        pytest.param(["run", "nobody", "--json", "--function", "f"], False, id="with options"),
+        pytest.param(["run", "nobody", "--kind", "cycles"], True, id="another option"),
+        pytest.param(["show"], True, id="another command"),
+    ],
+)
+def test_a_plain_run_needs_no_click(tmp_path, words, clicks):
+    """From its start to its error a plain `run` imports no click; whatever else is said does."""
+    script = f"""
+import atexit, os, sys
+sys.argv = ["runwright", "--project", {str(tmp_path)!r}, *{words!r}]
+def show():
+    {_SHOW}
+    sys.stdout.flush()
+    os._exit(0)
+atexit.register(show)
+from runwright.cli.main import main
+main()
+"""
+    assert ("click" in imported(script)) is clicks

@@ -26,7 +26,7 @@ from typing import Any, Final
 from tests.e2e.project import until
 from tests.escape import alone
 from tests.escape.attacks import Attack, Topic, attacks, is_shown
-from tests.escape.looking import look, processes, survivors
+from tests.escape.looking import look, processes, seen_from_here, survivors
 from tests.escape.scene import Scene, UserProject
 from tests.escape.witnesses import tables, tracers, witness_of
 
@@ -154,6 +154,7 @@ class Cycle:
     def _hold(self, path: Path) -> None:
         """Look at a child that stands still, and let it go on."""
         ready = json.loads(path.read_bytes())
+        ready["pid"] = seen_from_here(ready["pid"], path.parent.name)
         roles = self.roles(ready["pid"])
         seen = look(ready, path.parent, root=self.process.pid)
         seen["tracers"] = tracers(roles)

@@ -22,8 +22,14 @@ class Listeners:
         self._doors: list[socket.socket] = []
         self._links: list[socket.socket] = []
         self._answers: set[socket.socket] = set()
+        self._carried: set[socket.socket] = set()
         self._end, self._ended = os.pipe()
         self._open("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        # What a function was granted: whoever comes here is not away from where it may be.
+        self._granted = self._open("granted", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        self.through: set[str] = set()
+        where = ("127.0.0.1", self.where["granted"])
+        self._open("udp_granted", socket.AF_INET, socket.SOCK_DGRAM, where)
         self._open("tcp_new", socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))
         self._open("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))
         self._answers.add(self._open("dns", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)))
@@ -56,7 +62,10 @@ class Listeners:
                 if each in self._links:
                     self._hear(each)
                 elif each.type == socket.SOCK_STREAM:
-                    self._links.append(each.accept()[0])
+                    link = each.accept()[0]
+                    self._links.append(link)
+                    if each is self._granted:
+                        self._carried.add(link)
                 else:
                     data, address = each.recvfrom(READ_BYTES)
                     if each in self._answers:
@@ -67,7 +76,7 @@ class Listeners:
     def _hear(self, link: socket.socket) -> None:
         data = link.recv(READ_BYTES)
         if data:
-            self.heard.add(data.decode())
+            (self.through if link in self._carried else self.heard).add(data.decode())
         else:
             self._links.remove(link)
             link.close()

@@ -90,6 +90,15 @@ def tracer(pid: int) -> int:
     return int(status_of(pid).get("TracerPid", "0"))
 
 
+def seen_from_here(pid: int, scratch: str) -> int:
+    """Return the pid that a process of a run has here, which may not be what it calls itself."""
+    for process in processes().values():
+        spaces = status_of(process.pid).get("NSpid", "").split()
+        if spaces[-1:] == [str(pid)] and scratch.encode() in process.environment:
+            return process.pid
+    return pid
+
+
 def look(ready: Mapping[str, Any], scratch: Path, *, root: int) -> dict[str, Any]:
     """Return what is seen of a child that stands still, and of its tree below `root`."""
     folder = PROC / str(ready["pid"])
@@ -133,13 +142,13 @@ def has(seen: Mapping[str, Any], *words: str) -> bool:
 
 
 def sockets(seen: Mapping[str, Any], *tables: str) -> set[str]:
-    """Return the sockets of a child that stand in the kernel's tables of these names."""
+    """Return the sockets of a child that stand in the tables of its network of these names."""
     numbers = {
         link[8:-1] for link in seen.get("descriptors", {}).values() if link.startswith("socket:[")
     }
     return numbers & {
         word
         for table in tables
-        for line in (PROC / "net" / table).read_text().splitlines()
+        for line in (PROC / str(seen["pid"]) / "net" / table).read_text().splitlines()
         for word in line.split()
     }

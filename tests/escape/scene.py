@@ -178,6 +178,7 @@ class Scene:
             "store": str(project.store),
             "lease": f"{project.store}.lease",
             "shared": f"/dev/shm/escape-{self.word}",
+            "temporary": f"/tmp/escape-{self.word}",
             "shm_key": int(self.word[:7], 16),
             "queue": f"/escape-{self.word}",
             "keyring": f"escape-{self.word}",
@@ -210,6 +211,8 @@ class Scene:
         }
         if attack.name.startswith("print_"):
             config |= {"env": ["ESCAPE_GRANTED"], "secret": ["ESCAPE_GRANTED"]}
+        if attack.name.startswith("granted_"):
+            config["network"] = [f"127.0.0.1:{self.listeners.where['granted']}"]
         config["function_path"] = f"functions/{topic.program}.py"
         return project.task(attack.name, **config, args=[attack.name])
 
@@ -241,7 +244,8 @@ class Scene:
         self.project.close()
         self.listeners.close()
         self.terminal.close()
-        Path(f"/dev/shm/escape-{self.word}").unlink(missing_ok=True)
+        for folder in ("/dev/shm", "/tmp"):
+            Path(f"{folder}/escape-{self.word}").unlink(missing_ok=True)
         library = ctypes.CDLL(None)
         library.mq_unlink(f"/escape-{self.word}".encode())
         number = library.shmget(int(self.word[:7], 16), 0, 0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.escape.attacks import Level, attacks
-from tests.escape.performing import came_to, is_root, mismatches, perform, unable, unshown
+from tests.escape.performing import came_to, is_root, mismatches, perform, unable, unheld, unshown
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +22,15 @@ class Build(NamedTuple):
 
 
 PROCESSES, SUPERVISOR = "adapters/processes.py", "adapters/supervisor.py"
+COMMANDS = "adapters/commands.py"
 SANDBOX, LAUNCHER = "adapters/sandbox.py", "adapters/launcher.py"
 CGROUPS = "adapters/cgroups.py"
+BUBBLEWRAP, NAMESPACES = "adapters/bubblewrap.py", "adapters/namespaces.py"
+FORWARDER = "adapters/forwarder.py"
+#: Goes where it is asked to, as a proxy would.
+OBLIGING = (
+    "(lambda asked: (asked[0], int(asked[1])))(inner.recv(4096).decode().split()[1].split(':'))"
+)
 
 BUILDS = {
     "no subreaper": Build(
@@ -86,6 +93,55 @@ BUILDS = {
         },
         ("keep_rights", "change_owner"),
     ),
+    "the network is that of the machine": Build(
+        "T2",
+        {
+            BUBBLEWRAP: ('*(["--unshare-net"] if network else [])', "*[]"),
+            # What was granted is in use there, by who listens.
+            NAMESPACES: ('if wish["doors"] else (0, None)', "if False else (0, None)"),
+        },
+        (
+            "granted_tcp_connect",
+            "granted_tcp_connect_new",
+            "granted_scan_ports",
+            "granted_udp_send",
+        ),
+    ),
+    "the forwarder goes where it is told": Build(
+        "T2",
+        {FORWARDER: ("outer = connected(target)", f"outer = connected({OBLIGING})")},
+        ("granted_ask_forwarder",),
+    ),
+    "any socket may be made where something is granted": Build(
+        "T2",
+        {
+            COMMANDS: (
+                'sandbox["reach"] = isinstance(command.network, tuple)',
+                'sandbox["reach"] = False',
+            )
+        },
+        ("granted_path_connect", "granted_aimed_pair", "granted_netlink"),
+    ),
+    "the store is not hidden": Build(
+        "T2",
+        {BUBBLEWRAP: ("*_hidden(private, shown, scratch),", "")},
+        ("see_private",),
+    ),
+    "other processes are seen": Build(
+        "T2",
+        {BUBBLEWRAP: ('        "--unshare-pid",\n', "")},
+        ("list_processes", "arguments_of_bystander"),
+    ),
+    "what is shown may be changed": Build(
+        "T2",
+        {
+            BUBBLEWRAP: (
+                '("--ro-bind", "/", "/", "--tmpfs", "/dev")',
+                '("--bind", "/", "/", "--tmpfs", "/dev")',
+            )
+        },
+        ("change_mode", "change_times", "change_attribute"),
+    ),
 }
 
 
@@ -97,6 +153,8 @@ def test_a_build_without_a_part_is_caught(name: str) -> None:
     if not is_root():
         pytest.skip("needs root: the sabotaged parts hold for root")
     build = BUILDS[name]
+    if reason := unheld(build.level, "root"):
+        pytest.skip(f"{build.level} is refused: {reason}")
     names = set(build.escapes) - set(unshown("root"))
     answers = perform(build.level, "root", only=names, edits=build.edits)
     assert {each for each, seen in answers.items() if came_to(seen) == "open"} == names

@@ -31,6 +31,7 @@ SECRETS: Final = {
     "read_own_environment": "conductor",
     "inherited_descriptors": "descriptor",
     "arguments_of_bystander": "arguments",
+    "list_processes": "arguments",
     "environment_of_conductor": "conductor",
     "environment_of_bystander": "bystander",
     "memory_of_conductor": "conductor",
@@ -272,11 +273,15 @@ WITNESSES: Final[Mapping[str, Witness]] = {
         ["read_key", "read_key_by_link", "read_key_by_root", "read_key_by_handle"],
         learned_digest("key"),
     ),
+    "see_private": lambda scene, _a, seen: (
+        scene.project.store.name in str(seen["word"].get("learned", "")).split()
+    ),
     "read_journal": learned_journal,
     "read_memory": lambda _s, _a, seen: seen["word"].get("learned") in seen["memories"],
     "read_disk": read_disk,
     "write_module": took_notice("importing"),
     "write_sibling": took_notice("sibling"),
+    "leave_temporary_file": lambda scene, _a, _s: Path(f"/tmp/escape-{scene.word}").exists(),
     "leave_shared_file": lambda scene, _a, _s: Path(f"/dev/shm/escape-{scene.word}").exists(),
     "leave_shared_memory": shared_memory,
     "leave_queue": queue,
@@ -320,11 +325,15 @@ WITNESSES: Final[Mapping[str, Witness]] = {
     "foreign_calls": descriptor("socket:["),
     "any_socket": descriptor("socket:["),
     **dict.fromkeys(
-        "tcp_connect tcp_connect_new udp_send resolve_name path_connect aimed_pair".split(), heard
+        "tcp_connect tcp_connect_new udp_send resolve_name path_connect aimed_pair "
+        "scan_ports ask_forwarder udp_granted".split(),
+        heard,
     ),
     "abstract_connect": heard,
     "keep_rights": lambda _s, _a, seen: seen["look"].get("capabilities", 0) != 0,
     "administer": lambda _s, _a, seen: seen["look"].get("capabilities", 0) != 0,
+    # It stands still only once it has entered.
+    "enter_namespaces": lambda _s, _a, seen: bool(seen["look"]),
     "mount_over": mounted,
     "mount_in_namespace": lambda _s, _a, seen: "/mounted " in seen["look"].get("mounts", ""),
     "clone_namespace": other_namespace,

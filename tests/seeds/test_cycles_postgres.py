@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -187,8 +186,38 @@ def test_the_settings_say_where_the_environment_leads(market: SharedProject) -> 
     assert market.database in checked["store"]
 
 
+@pytest.mark.seed("cycles-001/env-pghost")
+@pytest.mark.seed("cycles-001/env-pgport")
+@pytest.mark.seed("cycles-001/env-pgdatabase")
+@pytest.mark.seed("cycles-001/env-pguser")
+@pytest.mark.seed("cycles-001/env-pgpassword")
+def test_the_variables_of_libpq_lead_to_the_database(market: SharedProject) -> None:
+    """With all five the server is reached; each one that is wrong is missed by name."""
+    market.sql("CREATE ROLE by_variable SUPERUSER LOGIN PASSWORD 'of the variable'")
+    environment = {
+        "RUNWRIGHT_STORE_URL": "postgresql:",
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(market.server.port),
+        "PGDATABASE": market.database,
+        "PGUSER": "by_variable",
+        "PGPASSWORD": "of the variable",
+    }
+    market.done("db", "check", env=environment)
+    for name, wrong, status, told in (
+        ("PGHOST", "/nowhere", 4, "/nowhere"),
+        ("PGPORT", "1", 4, "Connection refused"),
+        ("PGDATABASE", "nothing", 2, 'database "nothing" does not exist'),
+        ("PGUSER", "nobody", 2, 'user "nobody"'),
+        ("PGPASSWORD", "wrong", 2, "password authentication failed"),
+    ):
+        done = market.run("db", "check", env={**environment, name: wrong})
+        assert done.status == status, (name, done)
+        assert told in done.error[1], name
+
+
+@pytest.mark.seed("cycles-001/env-database-url")
 @pytest.mark.seed("cycles-001/trouble-connection-test")
-def test_the_connection_is_tested(market: SharedProject, tmp_path: Path) -> None:
+def test_the_connection_is_tested(market: SharedProject) -> None:
     """`db check` asks the server; DATABASE_URL is followed when the store is where it says."""
     follow = {"RUNWRIGHT_STORE_URL": "postgresql:", "DATABASE_URL": market.url}
     found = market.done("db", "check", "--json", env=follow).json

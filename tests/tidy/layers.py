@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.adapters": ("runwright.kernel", "runwright.adapters", "runwright.config"),
     "runwright.config": ("runwright.kernel", "runwright.config"),
     "runwright.views": ("runwright.kernel", "runwright.config", "runwright.views"),
+    "runwright.deployment": ("runwright.kernel", "runwright.deployment"),
     "runwright.bootstrap": (
         "runwright.kernel",
         "runwright.adapters",
@@ -38,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
             "runwright.views",
             "runwright.bootstrap",
             "runwright.config",
+            "runwright.deployment",
             f"runwright.{name}",
         )
         for name in ("cli", "web")
@@ -100,7 +102,7 @@ WORLD_PACKAGES = frozenset(
 WORLD_BUILTINS = frozenset({"open", "print", "input"})
 
 VERIFY = "runwright.kernel.record.verify"
-VERIFY_MODULES_MAX = 8
+VERIFY_MODULES_MAX = 11
 VERIFY_BANNED = frozenset(
     [
         "asyncio",
@@ -243,7 +245,7 @@ def _builtin_calls(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def verify_closure(root: Path) -> list[str]:
-    """An auditor reads at most eight modules, none of which can reach a store or the network."""
+    """An auditor reads at most eleven modules, none of which can reach a store or the network."""
     known = modules(root)
     if VERIFY not in known:
         return []

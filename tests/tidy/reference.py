@@ -17,9 +17,9 @@ REFERENCE = Path("docs/reference")
 
 def commands(root: Path) -> list[str]:
     """Every command stands in docs/reference/commands.md."""
-    module = _loaded(root, "cli/main.py")
+    module = _loaded(root, "cli/root.py")
     groups = [value for value in vars(module).values() if isinstance(value, click.Group)]
-    # `main` may be the group or a function round it; the outermost one has the most commands.
+    # The outermost one has the most commands.
     names = max(([*_walk(group)] for group in groups), key=len, default=[])
     return _undocumented(root, "commands.md", [f"runwright {name}" for name in names])
 

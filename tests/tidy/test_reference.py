@@ -17,7 +17,7 @@ def test_the_reference_is_complete(rule: Callable[[Path], list[str]]) -> None:
     assert rule(REPOSITORY) == []
 
 
-@pytest.mark.parametrize("name", ["main", "program"])
+@pytest.mark.parametrize("name", ["root", "program"])
 def test_a_command_without_reference_is_caught(tmp_path: Path, name: str) -> None:
     source = f"""
     import click
@@ -41,7 +41,7 @@ def test_a_command_without_reference_is_caught(tmp_path: Path, name: str) -> Non
     def migrate(): ...
     """
     text = "## runwright run\n\n`runwright db check [--json]`\n\n`runwright db migrate-all`\n"
-    root = plant(tmp_path, {module("cli.main"): source, "docs/reference/commands.md": text})
+    root = plant(tmp_path, {module("cli.root"): source, "docs/reference/commands.md": text})
     assert reference.commands(root) == [
         "docs/reference/commands.md: `runwright db migrate` is missing"
     ]

@@ -67,12 +67,22 @@ def prefix(base: str) -> str:
     return f"{base}/{_NAME}{os.getpid()}-{time.monotonic_ns()}-"
 
 
-def join(path: str, most: int) -> None:
-    """Make a group and move into it; at most so many processes and threads. Raises: OSError."""
+def join(path: str, most: int, pid: int = 0) -> None:
+    """Make a group and move a process into it, or this one; at most so many processes and threads.
+
+    Raises: OSError.
+    """
+    door = make(path, most)
+    os.write(door, b"%d" % pid)
+    os.close(door)
+
+
+def make(path: str, most: int) -> int:
+    """Make such a group; who writes 0 to the descriptor returned moves into it. Raises: OSError."""
     os.mkdir(path)  # noqa: PTH102 - strings, as above
-    for name, value in (("pids.max", str(most)), ("cgroup.procs", "0")):
-        with open(f"{path}/{name}", "w") as file:  # noqa: PTH123 - as above
-            file.write(value)
+    with open(f"{path}/pids.max", "w") as file:  # noqa: PTH123 - as above
+        file.write(str(most))
+    return os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
 
 def remove(path: str) -> None:

@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 from runwright.adapters import supervisor as words
 from runwright.adapters.processes import INT_BYTES, IS_LINUX, RESTORED, SIGKILL
 
+#: Where a program is looked for, unless PATH is granted.
+PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 #: Bytes read from an output stream at once.
 READ_BYTES: Final = 1 << 16
 #: The most that can still stand in a pipe whose writers are all gone.
@@ -56,8 +58,14 @@ class Start(NamedTuple):
     grace_s: float = 2
     #: What `Sandbox.confine` wants; None for T0.
     sandbox: Mapping[str, object] | None = None
+    #: What `namespaces.enter` wants; None below T2.
+    spaces: Mapping[str, object] | None = None
     #: The most processes and threads of its tree, counted in a control group; 0 for no group.
     tasks: int = 0
+    #: It is a template, which forks children for as long as its control socket is open.
+    keeps: bool = False
+    #: For a child of a template: what it executes as the file `program`.
+    source: bytes = b""
 
     def frame(self) -> bytes:
         """Return the request as its length and its bytes."""
@@ -74,7 +82,10 @@ class Start(NamedTuple):
                 "timeout_s": float(self.timeout_s),
                 "grace_s": float(self.grace_s),
                 "sandbox": dict(self.sandbox) if self.sandbox else None,
+                "spaces": dict(self.spaces) if self.spaces else None,
                 "tasks": self.tasks,
+                "keeps": self.keeps,
+                "source": self.source,
             }
         )
         return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
@@ -251,6 +262,10 @@ class Launcher:
                     raise
         raise LauncherLost
 
+    def begin(self, start: Start) -> Child:
+        """Start a template and return it; nobody follows it. Raises: LauncherLost."""
+        return self._hand_over(start)
+
     def hang_up(self) -> None:
         """Tell the process to end, and with it the children that still run; `close` waits for it.
 
@@ -306,30 +321,14 @@ class Launcher:
     def _hand_over(self, start: Start) -> Child:
         """Hand a child over. Raises: LauncherLost, and the next one gets a new launcher."""
         self.start()
-        mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        stdout, stdout_end = os.pipe()
-        stderr, stderr_end = os.pipe()
-        child = Child(mine, stdout, stderr)
-        try:
-            self._pass([theirs.fileno(), stdout_end, stderr_end])
-            theirs.close()
-            mine.sendall(start.frame())
-        except OSError as error:
-            child.close()
-            raise LauncherLost from error
-        finally:
-            theirs.close()
-            os.close(stdout_end)
-            os.close(stderr_end)
-        return child
+        return hand_over(start, self._pass)
 
     def _pass(self, descriptors: list[int]) -> None:
-        rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
         with self._lock:
             if self._socket is None:
                 raise BrokenPipeError
             try:
-                self._socket.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                pass_on(self._socket, descriptors)
             except OSError:
                 self._drop()
                 raise
@@ -340,6 +339,32 @@ class Launcher:
             self._socket.close()
             self._socket = None
             _forget(self._pid)
+
+
+def hand_over(start: Start, give: Callable[[list[int]], object]) -> Child:
+    """Hand a child over to whoever gets its descriptors by `give`. Raises: LauncherLost."""
+    mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    stdout, stdout_end = os.pipe()
+    stderr, stderr_end = os.pipe()
+    child = Child(mine, stdout, stderr)
+    try:
+        give([theirs.fileno(), stdout_end, stderr_end])
+        theirs.close()
+        mine.sendall(start.frame())
+    except OSError as error:
+        child.close()
+        raise LauncherLost from error
+    finally:
+        theirs.close()
+        os.close(stdout_end)
+        os.close(stderr_end)
+    return child
+
+
+def pass_on(target: _socket.socket, descriptors: Sequence[int]) -> None:
+    """Send descriptors through a socket. Raises: OSError."""
+    rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
+    target.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
 def _word(source: _socket.socket) -> bytes:

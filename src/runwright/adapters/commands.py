@@ -25,8 +25,9 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from runwright.adapters import supervisor as words
-from runwright.adapters.children import Child, Launcher, LauncherLost, Report, Start
+from runwright.adapters.children import PATH, Child, Launcher, LauncherLost, Report, Start
 from runwright.adapters.scratch import Reserve, ResultUnreadable, Scratch
+from runwright.adapters.templates import ONE_SHOT, SOURCE_BYTES_MAX, Template, Templates
 from runwright.kernel.canonical import commitment, encode, exact
 from runwright.kernel.errors import NotCanonical, Refused
 from runwright.kernel.ports import Clock, Work
@@ -40,24 +41,29 @@ from runwright.kernel.run import (
     Outcome,
     Resources,
     Script,
+    Warmth,
 )
 
 #: The isolation level without anything that a kernel may lack.
 PLAIN: Final = "T0" if sys.platform == "linux" else "session"
 #: Every level, the weakest first.
 LEVELS: Final = ("session", "T0", "T1", "T2")
+#: Those that take something away from a child.
+CONFINING: Final = ("T1", "T2")
 #: By how many processes and threads a user may grow beyond all there are, at T1 without a limit.
 GROWTH_MAX: Final = 1024
-#: Where a program is looked for, unless PATH is granted.
-PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 #: The exit status by which a command asks to be repeated.
 EXIT_DEFERRED: Final = 75
 #: Canonical bytes of a result that stands in the outcome itself; a longer one is a blob.
 RESULT_INLINE_MAX: Final = 4096
+#: Canonical bytes of a reported `usage` that stands in the outcome beside a longer result.
+USAGE_MAX: Final = 512
 #: Bytes of salt under a commitment.
 SALT_BYTES: Final = 32
 #: Bytes of a script hashed at once.
 HASH_BYTES: Final = 1 << 18
+#: Why a run was cold whose template went away.
+LOST: Final = "its template ended before it could fork"
 #: Characters of a run id in the name of its scratch folder.
 NAME_LENGTH: Final = 24
 
@@ -83,6 +89,11 @@ class _Held(NamedTuple):
     level: str
     #: Whether `limits.processes` counts its tree alone, in a control group.
     counts: bool
+    #: What it is forked from, if it is, with the checked bytes of its script.
+    template: Template | None = None
+    source: bytes = b""
+    #: What the record says of that.
+    warmth: Warmth | None = None
 
 
 class Commands:
@@ -96,19 +107,19 @@ class Commands:
         environment: Mapping[str, str],
         scratch: Path,
         private: Sequence[str] = (),
-        ahead: int = 0,
+        templates: Templates | None = None,
     ) -> None:
         """Keep what every command is made from.
 
-        `private` are resolved paths, hidden from a child at T1. `ahead` runs come one by one, so
-        that a scratch folder can be made between two of them.
+        `private` are resolved paths, hidden from a child at T1. Without `templates` all start cold.
         """
         self._launcher = launcher
         self._clock = clock
         self._environment = environment
         self._scratch = scratch
         self._private = private
-        self._ahead = ahead
+        self._ahead = 0
+        self._templates = templates
         self._reserve = Reserve(scratch)
 
     def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
@@ -121,8 +132,8 @@ class Commands:
             held = self._held(command)
             _check_demands(command, held)
             check_grants(command, self._private)
-            if command.script is not None:
-                check_script(command.script)
+            source = b"" if command.script is None else check_script(command.script)
+            held = self._warm(command, held, source, started)
             executed = self._supervised(work, command, held, masker, started)
         except NotStarted as refusal:
             outcome = Outcome(
@@ -142,6 +153,10 @@ class Commands:
         )
         return msgspec.structs.replace(executed, outcome=outcome)
 
+    def expect(self, count: int) -> None:
+        """Know that so many come one by one: a scratch folder can be made between two of them."""
+        self._ahead = count
+
     def prepare(self) -> None:
         """Make ahead what the next attempt needs, if there is one; nothing may be under way."""
         if self._ahead > 0:
@@ -150,6 +165,23 @@ class Commands:
     def close(self) -> None:
         """Remove what was made ahead."""
         self._reserve.clear()
+
+    def _warm(
+        self, command: Command, held: _Held, source: bytes, started: Callable[[Child], object]
+    ) -> _Held:
+        """Return with it what the command is forked from, or why it starts cold."""
+        if command.warm is None or command.script is None:
+            return held
+        found: Template | str = ONE_SHOT
+        if self._templates is not None:
+            try:
+                found = self._templates.lend(command, held.level, source, started)
+            except OSError as error:
+                found = f"no template: {error.strerror}"
+        if isinstance(found, str):
+            return held._replace(warmth=Warmth(state="cold", reason=found))
+        warmth = Warmth(state="warm", template=found.digest, n=found.count)
+        return held._replace(template=found, source=source, warmth=warmth)
 
     def _held(self, command: Command) -> _Held:
         """Return what is applied: the best there is, unless less is demanded."""
@@ -171,11 +203,14 @@ class Commands:
         self._ahead -= 1
         try:
             name = f"{work.run[:NAME_LENGTH]}-{work.attempt}"
-            scratch = Scratch(self._scratch, name, self._reserve)
+            base = held.template.folder if held.template else self._scratch
+            scratch = Scratch(base, name, self._reserve)
         except OSError as error:
+            if held.template:
+                held.template.give_back(is_clean=False)
             raise NotStarted("not-started", f"no scratch folder: {error.strerror}") from error
         try:
-            report, captures = self._follow(work, command, scratch, held, masker, started)
+            report, captures, warmth = self._follow(work, command, scratch, held, masker, started)
             ending = _ending(report, command)
             value: Mapping[str, Any] = {}
             try:
@@ -186,7 +221,9 @@ class Commands:
                     ending = _Ending("failed", "result", str(error))
         finally:
             # What cannot be removed now is swept when the conductor starts again.
-            scratch.remove()
+            is_removed = scratch.remove()
+            if held.template is not None:
+                held.template.give_back(is_clean=is_removed)
         outcome = Outcome(
             key=work.plan.key,
             status=ending.status,
@@ -195,6 +232,7 @@ class Commands:
             value=value,
             used=_used(report),
             level=held.level,
+            warmth=warmth,
             blobs=tuple(blob for blob, _content in captures),
         )
         return Executed(
@@ -211,28 +249,33 @@ class Commands:
         held: _Held,
         masker: Masker,
         started: Callable[[Child], object],
-    ) -> tuple[Report | None, list[tuple[Blob, Content]]]:
-        """Start the child, keep its output, and return how it ended."""
+    ) -> tuple[Report | None, list[tuple[Blob, Content]], Warmth | None]:
+        """Start the child, keep its output, and return how it ended and how it started."""
         stdout, stderr = (self._capture(command.limits, masker) for _ in range(2))
         environment = self._variables(work, command, scratch)
         try:
             scratch.write_config(command.config)
+            program = _program(command.argv, environment["PATH"])
+            sandbox, spaces = self._confined(command, program, scratch, held.level)
             start = Start(
-                program=_program(command.argv, environment["PATH"]),
+                program=program,
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
                 limits=_limits(command.limits, held),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
-                sandbox=self._confined(command, scratch) if held.level == "T1" else None,
+                sandbox=sandbox,
+                spaces=spaces,
                 tasks=command.limits.processes if held.counts else 0,
             )
-            report = self._launcher.run(
+            report, warmth = self._run(
                 start,
-                stdout=stdout.feed,
-                stderr=stderr.feed,
-                started=started,
+                command,
+                held,
+                lambda run, begin: run(
+                    begin, stdout=stdout.feed, stderr=stderr.feed, started=started
+                ),
             )
         except LauncherLost as error:
             raise NotStarted("not-started", "no launcher could be started") from error
@@ -240,15 +283,48 @@ class Commands:
             raise NotStarted("not-started", f"it could not be started: {error}") from error
         _check_started(report, command)
         kept = (stdout.close("stdout"), stderr.close("stderr"))
-        return report, [(each[0], each[1]) for each in kept if each is not None]
+        return report, [(each[0], each[1]) for each in kept if each is not None], warmth
 
-    def _confined(self, command: Command, scratch: Scratch) -> dict[str, Any]:
-        """Return what a child at T1 is left with."""
-        return {
+    def _run(
+        self,
+        start: Start,
+        command: Command,
+        held: _Held,
+        follow: Callable[[Callable[..., Report | None], Start], Report | None],
+    ) -> tuple[Report | None, Warmth | None]:
+        """Have the child forked from its template, or started where that is gone."""
+        if held.template is None or command.script is None:
+            return follow(self._launcher.run, start), held.warmth
+        forked = start._replace(program=command.script.path, source=held.source)
+        try:
+            return follow(held.template.run, forked), held.warmth
+        except LauncherLost:
+            cold = Warmth(state="cold", reason=LOST, template=held.template.digest)
+            return follow(self._launcher.run, start), cold
+
+    def _confined(
+        self, command: Command, program: str, scratch: Scratch, level: str
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return what a child at T1 is left with, and what one at T2 is shown."""
+        if level not in CONFINING:
+            return None, None
+        own = os.path.realpath(scratch.path)
+        granted = [*map(os.path.realpath, command.write)]
+        sandbox = {
             "hidden": self._private,
-            "writable": [os.path.realpath(scratch.path), *map(os.path.realpath, command.write)],
+            "writable": [own, *granted],
             "offline": command.network == "none",
         }
+        if level != "T2":
+            return sandbox, None
+        from runwright.adapters.bubblewrap import wish_of, writable_inside  # lazy: only at T2
+
+        spaces = wish_of(
+            command, program=program, scratch=own, private=self._private, writable=granted
+        )
+        sandbox["writable"] = [own, *granted, *writable_inside(spaces)]
+        sandbox["reach"] = isinstance(command.network, tuple)
+        return sandbox, spaces
 
     def _capture(self, limits: Limits, masker: Masker) -> Capture:
         salt = self._clock.entropy(SALT_BYTES)
@@ -290,7 +366,10 @@ class Commands:
         blob = Blob(
             name="result", digest=digest, size=len(data), media="application/json", salted=True
         )
-        return {"result_digest": digest}, [(blob, Content(digest=digest, data=data, salt=salt))]
+        value: dict[str, Any] = {"result_digest": digest}
+        if "usage" in result and len(encode(result["usage"])) <= USAGE_MAX:
+            value["usage"] = result["usage"]
+        return value, [(blob, Content(digest=digest, data=data, salt=salt))]
 
 
 # ------------------------------------------------------------------------------- before the start
@@ -321,16 +400,20 @@ def _check_demands(command: Command, held: _Held) -> None:
     """Refuse what cannot be held. Raises: NotStarted."""
     level = held.level
     if command.level and LEVELS.index(command.level) > LEVELS.index(level):
-        message = f"level {command.level} is demanded, and this machine holds {level}"
+        why = f": {lacking()}" if command.level == "T2" else ""
+        message = f"level {command.level} is demanded, and this machine holds {level}{why}"
         raise NotStarted("refused", message)
     if command.limits.processes and not held.counts and os.geteuid() == 0:
         message = "limits.processes: there is no pids control group, and no other limit holds root"
         raise NotStarted("refused", message)
-    if command.network == "none" and level == "T1":
+    if level == "T2" or (command.network == "none" and level == "T1"):
         return
     if command.network != "any":
         demand = "none" if command.network == "none" else ", ".join(command.network)
-        raise NotStarted("refused", f"network {demand} cannot be held at {level}")
+        message = f"network {demand} cannot be held at {level}"
+        if command.network != "none" and not command.level:
+            message += f", and this machine does not hold T2: {lacking()}"
+        raise NotStarted("refused", message)
 
 
 def check_grants(command: Command, private: Sequence[str]) -> None:
@@ -359,9 +442,29 @@ def best_level() -> str:
     return "T1"
 
 
+def lacking() -> str:
+    """Return why this machine does not hold T2; empty when it does."""
+    return _without_spaces() if best_level() == "T1" else "T1 is not held"
+
+
+def _without_spaces() -> str:
+    """Return why no namespaces can be made; empty when they can."""
+    from runwright.adapters.bubblewrap import problem  # lazy: only at T2
+
+    return problem()
+
+
 def level_of(command: Command, best: str) -> str:
-    """Return the level that is applied to a command where `best` is held."""
-    return PLAIN if command.level in LEVELS[: LEVELS.index(PLAIN) + 1] else best
+    """Return the level that is applied to a command where `best` is the default.
+
+    T2 costs more than all other levels together, so it is applied where it is needed alone.
+    """
+    if command.level in LEVELS[: LEVELS.index(PLAIN) + 1]:
+        return PLAIN
+    by_name = not command.level and isinstance(command.network, tuple)
+    if (command.level == "T2" or by_name) and best == "T1" and not _without_spaces():
+        return "T2"
+    return best
 
 
 def demand_problem(
@@ -379,8 +482,11 @@ def demand_problem(
     return ""
 
 
-def check_script(script: Script) -> None:
-    """Compare a script with what was planned. Raises: NotStarted, outside-root or changed."""
+def check_script(script: Script) -> bytes:
+    """Compare a script with what was planned; return its bytes, at most `SOURCE_BYTES_MAX`.
+
+    Raises: NotStarted, outside-root or changed.
+    """
     resolved = os.path.realpath(script.path)
     root = os.path.realpath(script.root)
     if os.path.commonpath((resolved, root)) != root:
@@ -388,7 +494,7 @@ def check_script(script: Script) -> None:
     if resolved != script.path:
         raise NotStarted("changed", f"{script.path} became a link after it was planned")
     try:
-        digest = _digest_of_file(script.path)
+        digest, source = _digest_of_file(script.path)
     except FileNotFoundError as error:
         message = f"{script.path} was removed after it was planned"
         raise NotStarted("changed", message) from error
@@ -397,18 +503,25 @@ def check_script(script: Script) -> None:
         raise NotStarted("not-started", message) from error
     if digest != script.digest:
         raise NotStarted("changed", f"{script.path} changed after it was planned")
+    return source
 
 
-def _digest_of_file(path: str) -> str:
-    """Return the digest of a plain file, opened once; anything else has another digest."""
+def _digest_of_file(path: str) -> tuple[str, bytes]:
+    """Return the digest of a plain file, opened once, and its first bytes.
+
+    Anything else has another digest.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - flags of our own
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return ""
+            return "", b""
         digest = hashlib.sha256()
+        source = b""
         while piece := file.read(HASH_BYTES):
             digest.update(piece)
-    return digest.hexdigest()
+            if len(source) <= SOURCE_BYTES_MAX:
+                source += piece
+    return digest.hexdigest(), source
 
 
 def _program(argv: tuple[str, ...], path: str) -> str:
@@ -440,8 +553,11 @@ def _processes(limits: Limits, held: _Held) -> int:
     """Return RLIMIT_NPROC, which counts everything of a user that is not root; 0 for none."""
     if limits.processes:
         return 0 if held.counts else limits.processes
-    if held.level != "T1" or os.geteuid() == 0:
+    if held.level not in CONFINING or os.geteuid() == 0:
         return 0
+    if held.level == "T2":
+        # Its user namespace counts from nothing.
+        return GROWTH_MAX
     with open("/proc/loadavg") as file:  # noqa: PTH123 - hot
         return int(file.read().split()[3].partition("/")[2]) + GROWTH_MAX
 
@@ -473,6 +589,7 @@ def _check_started(report: Report | None, command: Command) -> None:
         "sandbox": "its sandbox",
         "limits": "its limits",
         "program": command.argv[0],
+        "namespaces": "its namespaces",
     }[report.step]
     raise NotStarted("not-started", f"{subject}: {text}")
 

@@ -24,7 +24,9 @@ import time
 from runwright.adapters.cgroups import find, prefix, remove, sweep
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
+    GIVE_UP_S,
     IGNORED,
+    SEARCH_S,
     SIGKILL,
     descendants,
     load_prctl,
@@ -36,10 +38,8 @@ from runwright.adapters.sandbox import Sandbox
 from runwright.adapters.supervisor import (
     CONDUCTOR,
     COUNTS,
-    GIVE_UP_S,
     HOLDS_T1,
     NOBODY_ASKS,
-    SEARCH_S,
     STEPS,
     Supervisor,
     report,
@@ -140,9 +140,14 @@ class Launcher:
             os.close(self.alive)
             os.close(self.taken)
             os.close(self.wake)
-            status = Supervisor(
+            supervisor = Supervisor(
                 self.conductor, self.lifeline, self.prctl, self.sandbox, self.groups
-            ).serve(self.taking)
+            )
+            status = supervisor.serve(self.taking)
+            if supervisor.keeps:
+                from runwright.adapters.keeper import Keeper  # lazy: few children are templates
+
+                Keeper(supervisor).serve()
         finally:
             os._exit(status)
 

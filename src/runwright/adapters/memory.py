@@ -36,16 +36,25 @@ _TABLES: Final = (
         "seq idx id sink name media body inserts sealed_size state attempts next_ms delivered_ms",
         "seq idx",
     ),
+    _table("person", "id name roles users revoked_ms reason seq", "id"),
+    _table(
+        "person_key",
+        "person fingerprint key from_ms until_ms revoked_ms reason seq",
+        "person fingerprint",
+    ),
     _table(
         "decision",
         "seq document subject action person reason evidence seen first_seq last_seq expires_ms "
         "made_ms at_ms key",
         "seq",
     ),
+    _table("agent_key", "agent fingerprint key state from_ms until_ms seq", "agent fingerprint"),
     _table("signature", "seq agent key value", "seq"),
 )
 #: What a column holds that a row does not name.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "person": {"revoked_ms": 0, "reason": ""},
+    "person_key": {"revoked_ms": 0, "reason": ""},
     "signature": {"key": "", "value": ""},
     "tick": {"count": 1, "label": "", "reason": ""},
     "round": {"judged_seq": None, "judged_ms": None, "verdict": "", "outcome": ""},

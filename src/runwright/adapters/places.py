@@ -25,6 +25,7 @@ from runwright.adapters.commands import Commands
 from runwright.adapters.functions import Instants, attempted, call, stopped
 from runwright.adapters.pool import ProcessPlace
 from runwright.adapters.scratch import sweep
+from runwright.adapters.templates import Templates
 from runwright.kernel.errors import Refused
 from runwright.kernel.ports import Clock, Messages, Place, Work
 from runwright.kernel.run import Executed, Round
@@ -56,6 +57,10 @@ class LocalPlaces:
         self._private = [*map(os.path.realpath, private)]
         self._messages = messages
         self._launcher = launcher or Launcher()
+        self._templates = Templates(self._launcher, clock, scratch, self._private)
+        #: After so many rounds of commands those start warm that wish it; None is never.
+        self.warm_after: int | None = 1
+        self._rounds = 0
         self._places: tuple[_Place | ProcessPlace, ...] = ()
 
     def prestart(self) -> None:
@@ -82,8 +87,10 @@ class LocalPlaces:
                 environment=self._environment,
                 scratch=self._scratch,
                 private=self._private,
-                ahead=len(round.runs) if round.workers == 1 else 0,
+                templates=self._templates if self._is_warm() else None,
             )
+            commands.expect(len(round.runs) if round.workers == 1 else 0)
+            self._rounds += 1
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
             place = ProcessPlace(round.workers, self._clock)
@@ -93,6 +100,9 @@ class LocalPlaces:
             place = InlinePlace(self._clock)
         self._places = (*(each for each in self._places if not each.closed), place)
         return place
+
+    def _is_warm(self) -> bool:
+        return self.warm_after is not None and self._rounds >= self.warm_after
 
     def wake(self) -> None:
         """Make `wait` of every open place return; safe in a signal handler."""
@@ -104,6 +114,7 @@ class LocalPlaces:
         for place in self._places:
             place.close()
         self._places = ()
+        self._templates.close()
         self._launcher.hang_up()
 
     def close(self) -> None:

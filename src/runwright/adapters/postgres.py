@@ -124,6 +124,9 @@ class PostgresLease:
     def release(self) -> None:
         """Give it up."""
         if self._store is not None:
+            # Closing is noticed by the server a moment later, and the next may ask before.
+            with contextlib.suppress(psycopg.Error):
+                self._db.execute(SQL["unlock"])
             self._db.close()
             self._store.token = None
             self._store = None

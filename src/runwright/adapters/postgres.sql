@@ -161,6 +161,28 @@ CREATE TABLE paper (
 );
 CREATE INDEX paper_open ON paper (seq, idx) WHERE state = 'open';
 
+CREATE TABLE person (
+    id         text PRIMARY KEY,
+    name       text NOT NULL,
+    roles      text NOT NULL,
+    users      text NOT NULL,
+    revoked_ms bigint NOT NULL DEFAULT 0,
+    reason     text NOT NULL DEFAULT '',
+    seq        bigint NOT NULL
+);
+
+CREATE TABLE person_key (
+    person      text NOT NULL,
+    fingerprint text NOT NULL,
+    key         text NOT NULL,
+    from_ms     bigint NOT NULL,
+    until_ms    bigint NOT NULL,
+    revoked_ms  bigint NOT NULL DEFAULT 0,
+    reason      text NOT NULL DEFAULT '',
+    seq         bigint NOT NULL,
+    PRIMARY KEY (person, fingerprint)
+);
+
 CREATE TABLE decision (
     seq        bigint PRIMARY KEY,
     document   text NOT NULL,
@@ -179,6 +201,17 @@ CREATE TABLE decision (
 );
 CREATE INDEX decision_subject ON decision (subject);
 CREATE INDEX decision_document ON decision (document);
+
+CREATE TABLE agent_key (
+    agent       text NOT NULL,
+    fingerprint text NOT NULL,
+    key         text NOT NULL,
+    state       text NOT NULL,
+    from_ms     bigint NOT NULL,
+    until_ms    bigint NOT NULL,
+    seq         bigint NOT NULL,
+    PRIMARY KEY (agent, fingerprint)
+);
 
 -- Signatures of agents over leaf hashes; an empty value waits for the next seal.
 CREATE TABLE signature (
@@ -245,6 +278,9 @@ SELECT pg_try_advisory_lock(%s)
 
 -- name: try-lock-once
 SELECT pg_try_advisory_xact_lock(%s)
+
+-- name: unlock
+SELECT pg_advisory_unlock_all()
 
 -- name: take-lease
 UPDATE lease SET token = token + 1, pid = %s, host = %s, taken = now() WHERE id = 1 RETURNING token

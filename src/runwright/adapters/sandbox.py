@@ -38,6 +38,7 @@ _NET_TCP, _SCOPES = 0b11, 0b11
 #: What programs expect to open below /dev, where disks can be opened as well.
 _DEVICES: Final = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom"))
 
+_PDEATHSIG, _SIGKILL = 1, 9
 _NO_NEW_PRIVS, _CAP_AMBIENT, _CAP_AMBIENT_CLEAR = 38, 47, 4
 _CAPABILITY_VERSION: Final = 0x20080522
 
@@ -174,7 +175,7 @@ class Sandbox:
         """Give up everything but what is wanted.
 
         `hidden` are paths that cannot be read, `writable` those below which may be written,
-        `offline` is for no network. Raises: OSError.
+        `offline` is for no network, `reach` for sockets of the Internet alone. Raises: OSError.
         """
         rules = self._ruleset(wanted["hidden"], wanted["writable"], wanted["offline"])
         self._must(self._prctl(_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -183,8 +184,34 @@ class Sandbox:
         self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))
         self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
         os.close(rules)
-        offline = wanted["offline"]
-        program = self._filters.get(offline) or self._filter(offline=offline)
+        self._filter_calls(offline=wanted["offline"], reach=bool(wanted.get("reach")))
+
+    def narrow(self, writable: Iterable[str], *, offline: bool = False) -> None:
+        """Give up more, in a thread that is confined: writing but below these paths, the network.
+
+        What it starts from now on is out of reach for its signals but for its own tree.
+        Raises: OSError.
+        """
+        handled = _HANDLED & ~_READ_FILE
+        described = struct.pack("=QQQ", handled, _NET_TCP if offline else 0, _SCOPES)
+        rules = self._must(self._sys(_LANDLOCK_CREATE, described, len(described), 0))
+        for path in _DEVICES:
+            self._allow(rules, path, _FILE_RIGHTS & handled, must_exist=False)
+        self._allow_writing(rules, writable, handled)
+        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
+        os.close(rules)
+        if offline:
+            self._filter_calls(offline=True)
+
+    def end_with_parent(self) -> None:
+        """Have this process killed when its parent ends. Raises: OSError."""
+        self._must(self._prctl(_PDEATHSIG, _SIGKILL, 0, 0, 0))
+
+    def _filter_calls(self, *, offline: bool, reach: bool = False) -> None:
+        if reach:
+            program = self._filter(offline=False, reach=True)
+        else:
+            program = self._filters.get(offline) or self._filter(offline=offline)
         code = self._buffer(program, len(program))
         described = struct.pack("=H6xQ", len(program) // _INSTRUCTION.size, self._address(code))
         self._must(self._sys(self._seccomp, _SECCOMP_FILTER, 0, described))
@@ -218,10 +245,13 @@ class Sandbox:
             self._allow(rules, path, _READ_FILE, must_exist=False)
         for path in _DEVICES:
             self._allow(rules, path, _FILE_RIGHTS, must_exist=False)
+        self._allow_writing(rules, writable, _HANDLED)
+        return rules
+
+    def _allow_writing(self, rules: int, writable: Iterable[str], handled: int) -> None:
         for path in writable:
             rights = _HANDLED if os.path.isdir(path) else _FILE_RIGHTS  # noqa: PTH112 - hot
-            self._allow(rules, path, rights, must_exist=True)
-        return rules
+            self._allow(rules, path, rights & handled, must_exist=True)
 
     def _allow(self, rules: int, path: str, rights: int, *, must_exist: bool) -> None:
         try:
@@ -238,7 +268,7 @@ class Sandbox:
 
     # -------------------------------------------------------------------------------- seccomp
 
-    def _filter(self, *, offline: bool) -> bytes:
+    def _filter(self, *, offline: bool, reach: bool = False) -> bytes:
         """Return the instructions of the filter."""
         refuse, absent = _REFUSE | errno.EPERM, _REFUSE | errno.ENOSYS
         code = [*_load(4), _jump(0x15, self._architecture, 1, 0), _return(_DIE), *_load(0)]
@@ -259,7 +289,10 @@ class Sandbox:
         code += self._on(_PRLIMIT, [*sets, *others])
         spaces = _jump(0x45, _NAMESPACES | _TIME_NAMESPACE, 0, 1)
         code += self._on(_UNSHARE, [*_argument(0), spaces, _return(refuse)])
-        if offline:
+        if reach:
+            others = [_jump(0x15, family, left, 0) for left, family in ((2, 2), (1, 10))]
+            code += self._on(_NETWORK["socket"], [*_argument(0), *others, _return(refuse)])
+        if offline or reach:
             # A datagram pair could be aimed at any path.
             kind = [*_argument(1), (0x54, 0, 0, _SOCKET_TYPE), _jump(0x15, _DATAGRAM, 0, 1)]
             code += self._on(_SOCKETPAIR, [*kind, _return(refuse)])

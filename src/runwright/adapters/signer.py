@@ -80,14 +80,14 @@ def create_keys(folder: Path, origin: str) -> Keys:
 
     Raises: usage when a key is there already.
     """
-    _make_folder(folder)
+    make_folder(folder)
     from cryptography.hazmat.primitives.asymmetric import ec  # lazy: signing only, 15 ms
 
     seal = _create_seal_key(folder, LEDGER_KEY, origin)
     evidence = ec.generate_private_key(ec.SECP256R1())
-    _write_new(folder / EVIDENCE_KEY, _private_pem(evidence), 0o600)
-    _write_new(folder / "evidence.pub.pem", public_pem(evidence), 0o644)
-    _sync_folder(folder)
+    write_new(folder / EVIDENCE_KEY, private_pem(evidence), 0o600)
+    write_new(folder / "evidence.pub.pem", public_pem(evidence), 0o644)
+    sync_folder(folder)
     return Keys(seal=seal, bundle=hashlib.sha256(_public_der(evidence)).hexdigest())
 
 
@@ -97,7 +97,7 @@ def begin_rotation(folder: Path, origin: str) -> VerifyKey:
     if path.exists():
         return _verify_key(origin, load_seal_key(path))
     key = _create_seal_key(folder, NEXT_KEY, origin)
-    _sync_folder(folder)
+    sync_folder(folder)
     return key
 
 
@@ -120,7 +120,7 @@ def finish_rotation(folder: Path) -> None:
     (folder / NEXT_KEY).replace(folder / LEDGER_KEY)
     for end in (".pub.pem", ".vkey"):
         (folder / f"ledger.next{end}").unlink(missing_ok=True)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def _replace_public(folder: Path, stem: str, private: Ed25519PrivateKey, origin: str) -> None:
@@ -128,7 +128,7 @@ def _replace_public(folder: Path, stem: str, private: Ed25519PrivateKey, origin:
     for end, data in ((".pub.pem", public_pem(private)), (".vkey", vkey)):
         draft = folder / f"{stem}{end}.draft"
         draft.unlink(missing_ok=True)
-        _write_new(draft, data, 0o644)
+        write_new(draft, data, 0o644)
         draft.replace(folder / f"{stem}{end}")
 
 
@@ -140,9 +140,9 @@ def _create_seal_key(folder: Path, name: str, origin: str) -> VerifyKey:
     private = Ed25519PrivateKey.generate()
     key = _verify_key(origin, private)
     stem = name.removesuffix(".key")
-    _write_new(folder / name, _private_pem(private), 0o600)
-    _write_new(folder / f"{stem}.pub.pem", public_pem(private), 0o644)
-    _write_new(folder / f"{stem}.vkey", f"{key.text()}\n".encode(), 0o644)
+    write_new(folder / name, private_pem(private), 0o600)
+    write_new(folder / f"{stem}.pub.pem", public_pem(private), 0o644)
+    write_new(folder / f"{stem}.vkey", f"{key.text()}\n".encode(), 0o644)
     return key
 
 
@@ -227,7 +227,8 @@ def _verify_key(origin: str, private: Ed25519PrivateKey) -> VerifyKey:
     return make_key(origin, private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
 
 
-def _private_pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM, without a password."""
     from cryptography.hazmat.primitives.serialization import (  # lazy: signing only, 15 ms
         Encoding,
         NoEncryption,
@@ -316,7 +317,7 @@ class SignerMemory:
     def _write(self, place: int, data: bytes) -> None:
         is_new = not self._path.exists()
         if is_new:
-            _make_folder(self._path.parent)
+            make_folder(self._path.parent)
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             written = os.pwrite(file, data, place * SLOT_SIZE)
@@ -325,7 +326,7 @@ class SignerMemory:
         finally:
             os.close(file)
         if is_new:
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
     def _slots(self) -> list[_Slot | None] | None:
         """Return both slots, None for one that does not hold; None when there is no file."""
@@ -444,13 +445,14 @@ class FileSigner:
 # ----------------------------------------------------------------------------------------- files
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner looks into, durably."""
     if not folder.exists():
         folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
+def write_new(path: Path, data: bytes, mode: int) -> None:
     """Write a file that must not be there yet, with its mode from the first moment, synced."""
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -467,7 +469,8 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         raise StoreUnwritable(msg) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable which names a folder holds."""
     file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(file)

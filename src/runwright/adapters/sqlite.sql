@@ -125,6 +125,29 @@ CREATE TABLE paper (
 );
 CREATE INDEX paper_open ON paper (seq, idx) WHERE state = 'open';
 
+-- People, their keys, what they decided, and the keys of agents: made of entries alone.
+CREATE TABLE person (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    roles      TEXT NOT NULL,
+    users      TEXT NOT NULL,
+    revoked_ms INTEGER NOT NULL DEFAULT 0,
+    reason     TEXT NOT NULL DEFAULT '',
+    seq        INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE person_key (
+    person      TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    from_ms     INTEGER NOT NULL,
+    until_ms    INTEGER NOT NULL,
+    revoked_ms  INTEGER NOT NULL DEFAULT 0,
+    reason      TEXT NOT NULL DEFAULT '',
+    seq         INTEGER NOT NULL,
+    PRIMARY KEY (person, fingerprint)
+) WITHOUT ROWID;
+
 CREATE TABLE decision (
     seq        INTEGER PRIMARY KEY,
     document   TEXT NOT NULL,
@@ -143,6 +166,17 @@ CREATE TABLE decision (
 );
 CREATE INDEX decision_subject ON decision (subject);
 CREATE INDEX decision_document ON decision (document);
+
+CREATE TABLE agent_key (
+    agent       TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    from_ms     INTEGER NOT NULL,
+    until_ms    INTEGER NOT NULL,
+    seq         INTEGER NOT NULL,
+    PRIMARY KEY (agent, fingerprint)
+) WITHOUT ROWID;
 
 -- Signatures of agents over leaf hashes; an empty value waits for the next seal.
 CREATE TABLE signature (

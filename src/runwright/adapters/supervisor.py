@@ -19,11 +19,14 @@ import time
 from runwright.adapters.cgroups import join, remove
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
+    GIVE_UP_S,
     INT_BYTES,
     IS_LINUX,
     PASSED,
     PDEATHSIG,
     RESTORED,
+    SEARCH_S,
+    SETTLE_S,
     descendants,
     descendants_elsewhere,
     receive,
@@ -35,7 +38,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     # typing alone takes as long to import as everything else here.
     from collections.abc import Callable
-    from typing import Final, NoReturn
+    from typing import Any, Final, NoReturn
 
     from runwright.adapters.sandbox import Sandbox
 
@@ -50,20 +53,14 @@ ASK, KILL = b"T", b"K"
 #: The fields of a report, integers in this order on one line.
 FIELDS: Final = "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors".split()
 #: Field `step`: what failed before the program ran, with `errno`.
-STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program")
+STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program", "namespaces")
 #: Field `ended`: why a supervisor ended its tree.
 BY_ITSELF, TIMEOUT, STOPPED, NO_CONDUCTOR, NO_LAUNCHER = range(5)
 #: How a supervisor ends that was never asked, because nobody can ask any more.
 NOBODY_ASKS: Final = 3
 
-#: Seconds that descendants have to end by themselves once the child has ended.
-SETTLE_S: Final = 0.05
 #: Seconds between two searches for descendants that were not asked to end yet.
 ASK_S: Final = 0.1
-#: Seconds between two searches for descendants that are left.
-SEARCH_S: Final = 0.005
-#: Seconds after which a supervisor gives up on processes that cannot be killed.
-GIVE_UP_S: Final = 20.0
 #: Bytes of a request frame's length.
 LENGTH_BYTES: Final = 4
 READ_BYTES: Final = 1 << 16
@@ -93,6 +90,8 @@ class Supervisor:
         self.urgent = False
         self.childless = False
         self.killed: set[int] = set()
+        #: True once what was started is a template, which a keeper goes on with.
+        self.keeps = False
         #: The control group of the tree, when its processes are counted.
         self.group = f"{groups}{os.getpid()}"
         self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -152,6 +151,12 @@ class Supervisor:
         os.write(taking, b".")
         for descriptor in passed[1:]:
             os.close(descriptor)
+        self.keeps = request["keeps"]
+        if not self.keeps:
+            self.see_to_end(request, started)
+
+    def see_to_end(self, request: dict[str, Any], started: float) -> None:
+        """Watch the child, end its tree and report."""
         self._watch(started + request["timeout_s"] if request["timeout_s"] else None)
         if self.ended in (TIMEOUT, STOPPED) and not self.urgent:
             self._ask(request["grace_s"])
@@ -159,9 +164,21 @@ class Supervisor:
             self._wait(time.monotonic() + SETTLE_S, lambda: self.childless)
         survivors = self._kill()
         duration_ms = round((time.monotonic() - started) * 1000)
-        self._tell(os.read(self.trouble, 64), duration_ms, survivors)
+        complaint = (*map(int, self._complaint().split()), 0, 0, 0)
+        # At T2 its keeper counted them, and what is killed here is bubblewrap and the keeper.
+        strays = complaint[2] if request["spaces"] else len(self.killed - {self.child})
+        self._tell(complaint, duration_ms, strays, survivors)
         if request["tasks"]:
             remove(self.group)
+
+    def _complaint(self) -> bytes:
+        """Return what failed before the program ran; nothing can be writing any more."""
+        return os.read(self.trouble, 64)
+
+    def _used(self) -> tuple[float, int]:
+        """Return the processor seconds of the tree, and the peak memory of its largest process."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime, used.ru_maxrss
 
     def _read_request(self) -> bytes:
         """Return the frame of the request; nothing when the conductor died before it was whole."""
@@ -265,21 +282,22 @@ class Supervisor:
             return descendants(os.getpid())
         return descendants_elsewhere(self.child)
 
-    def _tell(self, complaint: bytes, duration_ms: int, survivors: int) -> None:
+    def _tell(
+        self, complaint: tuple[int, ...], duration_ms: int, strays: int, survivors: int
+    ) -> None:
         """Report to the conductor, if it is still there."""
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        step, _, errno = complaint.partition(b" ")
+        cpu_s, peak = self._used()
         code = -1 if self.status is None else os.waitstatus_to_exitcode(self.status)
         values = {
             "exit": code if code >= 0 else -1,
             "signal": -code if code < 0 and self.status is not None else 0,
-            "step": int(step or 0),
-            "errno": int(errno or 0),
+            "step": complaint[0],
+            "errno": complaint[1],
             "ended": self.ended,
             "duration_ms": duration_ms,
-            "cpu_ms": round((used.ru_utime + used.ru_stime) * 1000),
-            "peak_kib": used.ru_maxrss if IS_LINUX else used.ru_maxrss // 1024,
-            "strays": len(self.killed - {self.child}),
+            "cpu_ms": round(cpu_s * 1000),
+            "peak_kib": peak if IS_LINUX else peak // 1024,
+            "strays": strays,
             "survivors": survivors,
         }
         try:
@@ -322,11 +340,18 @@ def _become(
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         os.dup2(output[0], 1)
         os.dup2(output[1], 2)
+        if request["keeps"]:
+            # A template hears of its errands there.
+            os.dup2(errand.fileno(), 0)
         os.closerange(3, complaint)
         os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
+        if request["spaces"]:
+            step = "namespaces"
+            _enter(request, complaint, prctl, sandbox, group)
+            step = "folder"
         os.chdir(request["folder"])
         step = "limits"
-        if request["tasks"]:
+        if request["tasks"] and not request["spaces"]:
             join(group, request["tasks"])
         step = "sandbox"
         if request["sandbox"]:
@@ -335,7 +360,7 @@ def _become(
             sandbox.confine(request["sandbox"])
         step = "limits"
         for limit, value, spare in request["limits"]:
-            _limit(limit, value, spare)
+            set_limit(0, limit, value, spare)
         step = "program"
         os.execve(request["program"], request["argv"], request["environment"])
     except OSError as error:
@@ -346,9 +371,40 @@ def _become(
         os._exit(127)
 
 
-def _limit(limit: int, value: int, spare: int) -> None:
-    """Set a limit, never above the one that holds already; `spare` lies between soft and hard."""
-    _soft, hard = resource.getrlimit(limit)
+def _enter(
+    request: dict[str, Any],
+    complaint: int,
+    prctl: Callable[[int, int], object],
+    sandbox: Sandbox | None,
+    group: str,
+) -> None:
+    """Go on as a process inside of namespaces of its own, which is level T2. Raises: OSError."""
+    from runwright.adapters.namespaces import enter  # lazy: only a child at T2 needs it
+
+    if sandbox is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    tasks = request["tasks"]
+    enter(
+        request["spaces"],
+        complaint=complaint,
+        prctl=prctl,
+        sandbox=sandbox,
+        group=group,
+        tasks=tasks,
+    )
+
+
+def set_limit(pid: int, limit: int, value: int, spare: int) -> None:
+    """Set a limit of a process, 0 for this one, never above the one that holds already.
+
+    `spare` lies between soft and hard. Raises: OSError, ValueError.
+    """
+    own = not pid
+    _soft, hard = resource.getrlimit(limit) if own else resource.prlimit(pid, limit)
     if hard == resource.RLIM_INFINITY:
         hard = value + spare
-    resource.setrlimit(limit, (min(value, hard), min(value + spare, hard)))
+    limits = (min(value, hard), min(value + spare, hard))
+    if own:
+        resource.setrlimit(limit, limits)
+    else:
+        resource.prlimit(pid, limit, limits)

@@ -108,9 +108,10 @@ def _print_views(found: Mapping[str, Any], what: str, *, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
-    """Print the SQL that makes the roles of a shared store: conductor, application, operator, reader.
+    """Print the SQL that makes the roles of a shared store.
 
-    Each gets what it needs and no more; none of them can change or delete an entry.
+    Conductor, application, operator and reader: each gets what it needs and no more, and none of
+    them can change or delete an entry.
     """
     script = bootstrap.roles(settings(ctx), is_applied=is_applied)
     if as_json:

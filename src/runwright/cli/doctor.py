@@ -17,6 +17,7 @@ from runwright.config import Loaded
 from runwright.kernel.drive.schedule import anchored, due, start_of
 from runwright.kernel.drive.ticks import in_force_of
 from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
+from runwright.kernel.record.entries import ConductorStopped, decode
 
 #: Less free space than this beside the store is a problem, bytes.
 FREE_MIN: Final = 64 * 1024 * 1024
@@ -29,6 +30,8 @@ LEVELS: Final = {
     "T0": "T0 only: T1 needs Landlock of Linux 6.12 or later and seccomp, on x86_64 or aarch64",
     "session": "sessions only: levels need Linux",
 }
+#: What is held beside the level that is applied by default.
+T2: Final = "T2 where it is demanded (bubblewrap: namespaces, a network of its own)"
 
 
 class Finding(NamedTuple):
@@ -65,6 +68,7 @@ def _machine() -> list[Finding]:
     version = sqlite3.sqlite_version_info
     old = version < SQLITE_FIXED
     level = bootstrap.best_level()
+    lacking = bootstrap.lacking()
     return [
         Finding("python", "ok", sys.version.split()[0]),
         Finding(
@@ -83,6 +87,7 @@ def _machine() -> list[Finding]:
             "ok" if level == "T1" else "note",
             LEVELS[level],
         ),
+        Finding("isolation", "note" if lacking else "ok", f"no T2: {lacking}" if lacking else T2),
     ]
 
 
@@ -111,6 +116,11 @@ def _project(loaded: Loaded) -> list[Finding]:
         findings += _keys(loaded)
         findings += _memory(loaded, store)
         findings += _late(store, conducted=bool(holder))
+        findings += [
+            Finding("decision", "note", f"{row['subject']} ({row['state']}): {row['text']}")
+            for row in views.waiting(store)
+        ]
+        findings += _gone(store, conducted=bool(holder))
         waiting = views.outbox(store)
         stuck = [row for row in waiting if row["attempts"]]
         state = "problem" if stuck else "ok"
@@ -173,3 +183,19 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
             state = "problem" if last or conducted else "note"
             found.append(Finding("schedule", state, f"{row['name']}: {late} due and not recorded"))
     return found or [Finding("schedule", "ok", "nothing is late")]
+
+
+def _gone(store: Any, *, conducted: bool) -> list[Finding]:
+    """Say that whoever kept a schedule last ended without saying so, and nobody took its place."""
+    last = store.rows("tick", {"scheduled": 1}, order="-seq", limit=1)
+    if conducted or not last:
+        return []
+    stopped = any(
+        isinstance(decode(stored.raw).body, ConductorStopped)
+        for stored in store.entries(last[0]["seq"])
+    )
+    if stopped:
+        return []
+    name = last[0]["name"]
+    detail = f"whoever kept the schedule of {name} is gone without having stopped"
+    return [Finding("scheduler", "problem", detail)]

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from runwright.cli.output import clean
+from runwright.cli.terminal import echo
 from runwright.kernel.ports import Clock, Messages
 from runwright.kernel.run import instant_text
 
@@ -82,4 +81,4 @@ class Narrator:
         stamp = instant_text(self._clock.now_ms(), "%Y-%m-%d %H:%M:%S")
         # A terminal that is gone ends no cycle.
         with contextlib.suppress(OSError):
-            click.echo(f"{stamp} - {self._name} - {level} - {clean(text)}", err=True)
+            echo(f"{stamp} - {self._name} - {level} - {clean(text)}", err=True)

@@ -6,15 +6,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
-import click
 import msgspec
 
 from runwright import bootstrap
+from runwright.cli import terminal
+from runwright.cli.terminal import echo
 from runwright.config import Loaded, load
 from runwright.kernel.drive.telemetry import Lines
 from runwright.kernel.errors import Usage
+
+if TYPE_CHECKING:
+    import click
 
 #: A word of the record -> the colour that people expect of it.
 COLOURS: Final[Mapping[str, str]] = {
@@ -35,21 +40,30 @@ COLOURS: Final[Mapping[str, str]] = {
     "INVALID": "red",
 }
 
-json_option: Callable[[Any], Any] = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document."
-)
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --json."""
+    import click  # lazy: a plain run needs none
+
+    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+    return option(function)
 
 
 def settings(ctx: click.Context) -> Loaded:
     """Return the settings of this command. Raises: invalid-setting."""
+    return settings_at(ctx.obj["start"], ctx.obj["set"])
+
+
+def settings_at(start: Path, given: Sequence[str]) -> Loaded:
+    """Return the settings in a folder, with those given as NAME=VALUE. Raises: invalid-setting."""
     flags: dict[str, str] = {}
-    for text in ctx.obj["set"]:
+    for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             message = f"--set {text}: give NAME=VALUE"
             raise Usage(message)
         flags[name] = value
-    return load(os.environ, start=ctx.obj["start"], flags=flags)
+    return load(os.environ, start=start, flags=flags)
 
 
 def messages(loaded: Loaded) -> Lines:
@@ -62,7 +76,7 @@ def messages(loaded: Loaded) -> Lines:
 
 def print_json(value: Any) -> None:
     """Print a value as one JSON document."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(
@@ -78,7 +92,7 @@ def print_table(
             cells = [style(cell, bold=True) for cell in cells]
         else:
             cells = [style(cell, fg=COLOURS.get(cell.strip())) for cell in cells]
-        click.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
 
 
 @contextmanager
@@ -95,17 +109,18 @@ def style(text: str, **how: Any) -> str:
     """Colour text for a terminal that wants it."""
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty() or not any(how.values()):
         return text
-    return click.style(text, **how)
+    return terminal.style(text, **how)
 
 
 def denied(run: Mapping[str, Any], stderr: str) -> str:
     """Return what may have been in the way of a run that failed; empty when nothing shows."""
-    is_denied = "Permission denied" in stderr or "Operation not permitted" in stderr
-    if run["status"] != "failed" or run["level"] != "T1" or not is_denied:
+    words = ("Permission denied", "Operation not permitted", "Read-only file system")
+    is_denied = any(word in stderr for word in words)
+    if run["status"] != "failed" or run["level"] not in ("T1", "T2") or not is_denied:
         return ""
     return (
-        "At level T1 a function writes only to its scratch folder and to what `write` grants, and "
-        "cannot read the store and the keys."
+        f"At level {run['level']} a function writes only to its scratch folder and to what `write` "
+        "grants, and cannot read the store and the keys."
     )
 
 

@@ -1,4 +1,4 @@
-"""`runwright run`: one cycle, a dry run, one function, or the schedule until a signal."""
+"""What `runwright run` does: one cycle, a dry run, one function, or the schedule until a signal."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from types import FrameType
 from typing import Any, Final
 
-import click
 import msgspec
 
 from runwright import bootstrap
 from runwright.cli import submit
 from runwright.cli.narrate import Narrator
 from runwright.cli.output import (
-    json_option,
     messages,
     print_json,
     print_table,
     reader_may_be_gone,
-    settings,
     user,
 )
+from runwright.cli.terminal import echo, style
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.requests import RunBody
 from runwright.kernel.errors import (
     CommitUnknown,
     Exit,
+    Frozen,
     Halt,
     InvalidSpec,
     StoreBusy,
@@ -39,37 +39,17 @@ from runwright.kernel.errors import (
     Usage,
 )
 from runwright.kernel.ports import Messages
-from runwright.kernel.run import Command, Requested, RunPlan
-from runwright.kernel.workload import Seen
+from runwright.kernel.run import Command, Requested, Round, RunPlan
+from runwright.kernel.workload import Seen, Workload
 
 #: Seconds until a shared store that went away is tried again: doubled each time, up to the most.
 OUTAGE_MIN_S: Final = 0.5
 OUTAGE_MAX_S: Final = 30.0
 
 
-@click.command("run")
-@click.argument("name")
-@click.option(
-    "--kind",
-    type=click.Choice(bootstrap.KINDS),
-    default="cycles",
-    show_default=True,
-    help="Kind of the spec.",
-)
-@click.option("--dry-run", is_flag=True, help="Show the plan and change nothing.")
-@click.option("--function", help="Only the function of this name.")
-@click.option("--continuous", is_flag=True, help="Run on the schedule until a signal.")
-@click.option("--interval", type=int, help="Seconds between cycles, instead of the schedule.")
-@click.option("--at", metavar="T", help="Planned time, ISO 8601; a future one is waited for.")
-@json_option
-@click.pass_context
-def command(ctx: click.Context, /, name: str, **options: Any) -> int:
-    """Run the spec NAME.
-
-    Beside a running conductor a one-shot run is handed to it; --continuous exits 75 there.
-    """
+def run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
+    """Run the spec of a name as the options say; return the exit status."""
     _check_options(options)
-    loaded = settings(ctx)
     if options["dry_run"]:
         return dry_run(loaded, name, options)
     say = narrator(loaded)
@@ -136,6 +116,12 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
     stop = handle_signals()
     serving = Serving(kind=options["kind"], name=name, interval_s=options["interval"])
     serving.since_ms = bootstrap.CLOCK.now_ms()
+    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+        serving.pulse = notifier.pulse
+        return _through_outages(loaded, serving, stop, notifier.telling(say))
+
+
+def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     while True:
         try:
             return serve(loaded, serving, stop, say)
@@ -147,6 +133,7 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
             serving.outages += 1
             wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
             say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
+            serving.pulse()
         if _wait_or_stop(wait_s, stop):
             return 128 + stop.signal
 
@@ -165,6 +152,8 @@ class Serving(msgspec.Struct, kw_only=True):
     has_begun: bool = False
     #: How often the store was lost since it last was reached.
     outages: int = 0
+    #: Tells a service manager that all is well, and says when it is to be told again.
+    pulse: Callable[[], float | None] = lambda: None
 
 
 def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
@@ -172,7 +161,10 @@ def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
 
     kind, name = serving.kind, serving.name
-    with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+    with bootstrap.conducting(
+        loaded, messages=say, stop=stop, continuous=True, pulse=serving.pulse
+    ) as made:
+        conductor, ports = made
         try:
             bell = bootstrap.bell(bootstrap.bell_path(loaded))
             try:
@@ -234,15 +226,18 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
         args = {"function": options["function"]} if options["function"] else {}
         tick = Requested(id="dry-run", planned_ms=at, args=args)
+        frozen = bootstrap.frozen_reason(store, name)
         facts = workload.observe(spec, tick, StoreWorld(store))
-        planned = workload.plan(Seen(spec=spec, tick=tick, at=at, facts=facts))
+        seen = Seen(spec=spec, tick=tick, at=at, facts=facts)
+        planned = workload.plan(seen)
     finally:
         store.close()
     runs = [
         _planned_run(loaded, index, run)
-        for index, run in enumerate(planned.runs if planned else (), 1)
+        for index, run in enumerate(_permitted(workload, seen, planned), 1)
     ]
     problems = [f"{run['function']}: {run['problem']}" for run in runs if run["problem"]]
+    problems += [frozen] if frozen else []
     if options["as_json"]:
         label = planned.label if planned else ""
         print_json({"name": name, "label": label, "runs": runs, "problems": problems})
@@ -253,8 +248,23 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
             right=["timeout s"],
         )
     for problem in problems:
-        click.echo(f"cannot run: {problem}", err=True)
+        echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
+
+
+def _permitted(workload: Workload, seen: Seen, planned: Round | None) -> list[RunPlan]:
+    """Return the runs of a round, refused where they would be if every other one started once."""
+    found, starts = [], dict[str, int]()
+    for run in planned.runs if planned else ():
+        permit = workload.permit
+        if run.refused or permit is None or planned is None:
+            found.append(run)
+            continue
+        answer = permit(seen, planned, run, {}, starts)
+        found.append(msgspec.structs.replace(run, refused=answer.refused))
+        if not answer.refused:
+            starts[run.key] = 1
+    return found
 
 
 def _planned_run(loaded: Loaded, index: int, run: RunPlan) -> dict[str, Any]:
@@ -288,24 +298,24 @@ def _print_result(loaded: Loaded, result: Mapping[str, Any], status: int, *, as_
         print_json({**result, "exit": status})
         return
     if result.get("error"):
-        label = click.style(f"error[{result['error']}]", fg="red", bold=True)
-        click.echo(f"{label}: {result['message']}", err=True)
+        label = style(f"error[{result['error']}]", fg="red", bold=True)
+        echo(f"{label}: {result['message']}", err=True)
         return
     if result.get("label"):
         counts = ", ".join(f"{count} {word}" for word, count in result["outcomes"].items())
         evidence = (
             loaded.path(loaded.settings.files.folder) / "evidence" / f"{result['label']}.json"
         )
-        click.echo(f"{result['label']}  {result['outcome']}  {counts}")
+        echo(f"{result['label']}  {result['outcome']}  {counts}")
         if evidence.exists():
-            click.echo(f"evidence  {evidence}")
-        click.echo(f"look      runwright show {result['label']}")
+            echo(f"evidence  {evidence}")
+        echo(f"look      runwright show {result['label']}")
 
 
 def status_of(result: Mapping[str, Any]) -> int:
     """Return the exit status of what came of a tick: the most severe wins."""
     if result.get("error"):
-        return Exit.USAGE
+        return Exit.INCONCLUSIVE if result["error"] == Frozen.code else Exit.USAGE
     outcomes = result.get("outcomes", {})
     undone = outcomes.get("interrupted", 0) + outcomes.get("skipped", 0)
     if result.get("verdict") == "INVALID":

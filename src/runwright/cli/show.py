@@ -36,7 +36,7 @@ from runwright.cli.output import (
 def command(
     ctx: click.Context, what: str, limit: int, stream: str | None, function: str, *, as_json: bool
 ) -> None:
-    """Show WHAT: runs, ledger, schedule, outbox, or one run.
+    """Show WHAT: runs, ledger, schedule, outbox, waiting, decisions, or one run.
 
     A run is named by its label (CYCLE_…), its id or the start of it, its seq, the name of its spec,
     or `latest`.
@@ -49,9 +49,11 @@ def command(
             sys.stdout.buffer.write(views.output(store, detail, stream, function))
             return
         found: Any
+        waiting: list[dict[str, Any]] = []
         printer: Callable[[Any], None]
         if what == "runs":
             found, printer = views.recent(store, limit), _print_recent
+            waiting = [] if as_json else views.waiting(store)
         elif what == "ledger":
             found, printer = views.ledger(store, limit), _print_ledger
         elif what == "schedule":
@@ -59,6 +61,10 @@ def command(
             found, printer = views.schedule(store, bootstrap.workloads(), now_ms), _print_schedule
         elif what == "outbox":
             found, printer = views.outbox(store, limit), _print_outbox
+        elif what == "waiting":
+            found, printer = views.waiting(store), _print_waiting
+        elif what == "decisions":
+            found, printer = views.decisions(store)[-limit:], _print_decisions
         else:
             found, printer = views.round_detail(store, what), _print_round
     finally:
@@ -67,6 +73,9 @@ def command(
         print_json(found)
     else:
         printer(found)
+        if waiting:
+            click.echo("")
+            _print_waiting(waiting)
 
 
 def _print_recent(rows: list[dict[str, Any]]) -> None:
@@ -103,13 +112,22 @@ def _print_ledger(found: dict[str, Any]) -> None:
                 entry["seq"],
                 entry["at"],
                 entry["type"],
-                entry["body"].get("key") or entry["body"].get("name") or "",
+                _about(entry["body"]),
                 ", ".join(blob["name"] for blob in entry.get("blobs", ())),
             ]
             for entry in found["entries"]
         ],
         right=["seq"],
     )
+
+
+def _about(body: dict[str, Any]) -> str:
+    """Return the one word that says what an entry is about."""
+    document = body.get("document", {})
+    for name in ("agent", "key", "name"):
+        if body.get(name) and not document:
+            return str(body[name])
+    return f"{document['action']} {document['subject'][:20]}" if document else ""
 
 
 def _print_schedule(rows: list[dict[str, Any]]) -> None:
@@ -141,6 +159,76 @@ def _print_outbox(rows: list[dict[str, Any]]) -> None:
     )
 
 
+def _print_waiting(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("Nothing waits for a decision.")
+        return
+    print_table(
+        ["waits for a decision", "", "since", "label", ""],
+        [[row["subject"], row["state"], row["since"], row["label"], row["text"]] for row in rows],
+    )
+
+
+def _print_reconciled(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    click.echo("")
+    print_table(
+        ["reconciled", "agent", "score", "class", "", "seq"],
+        [
+            [
+                row["component"],
+                row["agent"],
+                row["score"] or "-",
+                row["classification"] or row["status"],
+                row["action"] + "".join(f", attested by {by}" for by in row["attested_by"]),
+                row["seq"],
+            ]
+            for row in rows
+        ],
+        right=["score", "seq"],
+    )
+    for row in rows:
+        if row["differences"]:
+            click.echo(style(f"\n{row['component']}", bold=True))
+            print_table(
+                ["field", "weight", "tolerance", "reported", "recorded"],
+                [
+                    [
+                        item["field"],
+                        item["weight"],
+                        f"{item['tolerance']} {item.get('within', '')}".rstrip(),
+                        clean(item.get("reported", "")) or "(missing)",
+                        clean(item.get("recorded", "")) or "(missing)",
+                    ]
+                    for item in row["differences"]
+                ],
+                right=["weight"],
+            )
+
+
+def _print_decisions(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        click.echo("Nobody decided anything yet. `runwright decide --help` says how.")
+        return
+    print_table(
+        ["seq", "made", "person", "action", "subject", "expires", "reason"],
+        [
+            [
+                row["seq"],
+                row["made"],
+                row["person"],
+                row["action"],
+                row["subject"][:40],
+                row["expires"] or "-",
+                row["reason"],
+            ]
+            for row in rows
+        ],
+        right=["seq"],
+    )
+
+
 def _print_round(found: dict[str, Any]) -> None:
     outcome = style(found["outcome"], fg=COLOURS.get(found["outcome"]), bold=True)
     click.echo(f"{found['label'] or found['key']}  {outcome}")
@@ -150,11 +238,15 @@ def _print_round(found: dict[str, Any]) -> None:
     first, last = found["seq"]
     span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
     click.echo(f"ledger   {span}")
-    networks = {str(run["work"].get("network", "any")) for run in found["runs"]}
+    granted = [run["work"].get("network", "any") for run in found["runs"]]
+    networks = {each if isinstance(each, str) else " ".join(each) for each in granted}
     if networks - {"any"}:
         click.echo(f"network  {', '.join(sorted(networks))}")
     if found["stopped"]:
         click.echo(f"stopped  by {found['stopped']}")
+    for made in found["decisions"]:
+        text = f"{made['action']} by {made['person']}, {made['made']}, entry {made['seq']}"
+        click.echo(f"decided  {text}: {clean(made['reason'])}")
     click.echo("")
     print_table(
         ["function", "agent", "status", "exit", "seconds", "cpu s", "peak MiB", "level", "run"],
@@ -174,6 +266,7 @@ def _print_round(found: dict[str, Any]) -> None:
         ],
         right=["exit", "seconds", "cpu s", "peak MiB"],
     )
+    _print_reconciled(found["reconciliation"])
     for run in found["runs"]:
         _print_run(run)
     for paper in found["papers"]:

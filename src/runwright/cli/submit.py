@@ -27,6 +27,20 @@ def request(kind: str, body: bytes) -> Request:
     )
 
 
+def act(loaded: Loaded, kind: str, body: Any, messages: Messages) -> Any:
+    """Have a conductor do what a person asks: this one, or the one that holds the store.
+
+    Raises: the error that answered it.
+    """
+    data = msgspec.json.encode(body)
+    try:
+        with bootstrap.conducting(loaded, messages=messages) as (conductor, _):
+            conductor.recover()
+            return conductor.act(kind, data, by=user())
+    except StoreBusy:
+        return hand_over(loaded, request(kind, data), messages)
+
+
 def hand_over(loaded: Loaded, wanted: Request, messages: Messages) -> Any:
     """Submit a request and wait for its result; conduct it when the conductor vanished.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from runwright.cycles.budget import permit
 from runwright.cycles.fold import fold
 from runwright.cycles.judge import judge
 from runwright.cycles.observe import observe
 from runwright.cycles.plan import plan
+from runwright.cycles.reconcile import reconcile
 from runwright.cycles.registry import declare
 from runwright.cycles.report import report
-from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec
+from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of
 from runwright.cycles.tables import TABLES
 from runwright.cycles.timetable import in_force
 from runwright.kernel.workload import Workload
@@ -18,6 +20,7 @@ WORKLOAD = Workload(
     Spec=CycleSpec,
     tables=TABLES,
     interval_s=CYCLE_INTERVAL_S,
+    agents=agents_of,
     register=declare,
     schedule=in_force,
     observe=observe,
@@ -25,4 +28,6 @@ WORKLOAD = Workload(
     judge=judge,
     report=report,
     fold=fold,
+    permit=permit,
+    reconcile=reconcile,
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runwright.cycles import budget, snapshots
 from runwright.cycles.report import bundle, hash_chain_id
 from runwright.cycles.spec import CycleSpec
 from runwright.kernel.ports import Row
@@ -51,7 +52,8 @@ _JSON: Final = msgspec.json.Encoder(order="sorted")
 def fold(recorded: Recorded, tables: Tables) -> Sequence[Row]:
     """Return the rows of an entry: of a spec, of a cycle, of a function, of an erasure."""
     answer = _FOLDS.get(recorded.entry.type)
-    return list(answer(recorded, tables)) if answer else ()
+    rows = list(answer(recorded, tables)) if answer else []
+    return [*rows, *budget.fold(recorded, tables), *snapshots.fold(recorded, tables)]
 
 
 def _registered(recorded: Recorded, tables: Tables) -> Iterator[Row]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
-from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
-from runwright.kernel.run import Command, Retry, Round, RunPlan, Script
+from runwright.cycles.budget import permit
+from runwright.cycles.spec import CycleSpec, TaskConfig, network_of, read_config
+from runwright.cycles.suspension import suspension_of
+from runwright.kernel.run import Command, Retry, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
 
@@ -20,7 +22,7 @@ def plan(seen: Seen) -> Round | None:
     return Round(
         key="cycle",
         label=seen.facts["cycle_id"],
-        runs=[_run(spec, task) for task in seen.facts["tasks"]],
+        runs=[_allowed(seen, _run(spec, task)) for task in seen.facts["tasks"]],
         pure=False,
         place="command",
         workers=1,
@@ -29,6 +31,17 @@ def plan(seen: Seen) -> Round | None:
         if "retry" in seen.facts
         else spec.retry,
     )
+
+
+def _allowed(seen: Seen, run: RunPlan) -> RunPlan:
+    """Return a run, refused when its agent is suspended or its budget was spent before."""
+    if run.refused:
+        return run
+    message, refusal = suspension_of(seen, run)
+    if not message:
+        found = permit(seen, Round(key="cycle"), run, {}, {})
+        message, refusal = found.refused, found.refusal
+    return msgspec.structs.replace(run, refused=message, refusal=refusal) if message else run
 
 
 def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
@@ -53,6 +66,7 @@ def _run(spec: CycleSpec, task: Mapping[str, Any]) -> RunPlan:
             config=task["task_config"],
             limits=msgspec.structs.replace(config.limits, timeout_s=timeout_s),
             level=config.level,
+            warm=Warm() if config.warm is True else config.warm or None,
         ),
     )
 
@@ -62,7 +76,7 @@ def _ad_hoc(config: Mapping[str, Any]) -> TaskConfig:
         command=tuple(config["command"]),
         env=tuple(config["env"]),
         secret=tuple(config["secret"]),
-        network=config.get("network", "any"),
+        network=network_of(config.get("network", "any")),
         level=config.get("level", ""),
         timeout_s=config["timeout_ms"] / 1000 or None,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from runwright.cycles import timetable
+from runwright.cycles.reconcile import WEIGHTS, default_weights
 from runwright.cycles.spec import ORCHESTRATOR, CycleSpec, Task, TaskConfig, check_spec, read_config
 from runwright.kernel.errors import InvalidSpec, UnknownName
 from runwright.kernel.ports import Row
@@ -62,7 +63,8 @@ def declare(
     # Nobody's: specs may share an orchestrator.
     of_all = _row_of(_orchestrator(spec, others), "", known.get(spec.orchestrator), now)
     schedules = _schedules(spec, tables, others)
-    return [*changes, *([of_all] if of_all else []), *schedules], counts
+    weights = default_weights(spec.orchestrator, tables.get(WEIGHTS))
+    return [*changes, *([of_all] if of_all else []), *schedules, *weights], counts
 
 
 def _specs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[CycleSpec]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from runwright.kernel.errors import InvalidSpec
-from runwright.kernel.run import ONCE, Limits, Retry
+from runwright.kernel.run import ONCE, Limits, Retry, Warm
 from runwright.kernel.workload import SpecBase
 
 #: The seed's default wall time for one function, seconds.
@@ -20,7 +20,11 @@ CYCLE_INTERVAL_S: Final = 3600
 ORCHESTRATOR: Final = "SYSTEM_ORCHESTRATOR"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOST_PORT: Final = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")
+_AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+#: The most modules that a function may have imported ahead.
+IMPORTS_MAX: Final = 100
+_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +38,39 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     task_type: str = "VISION_FUNCTION"
     task_description: str = ""
     enabled: bool = True
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose spending a budget bounds: exactly one of the two."""
+
+    function: str = ""
+    agent: str = ""
+
+
+class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that may be used in a window; None: no limit of that kind."""
+
+    #: Starts, repeats included.
+    calls: int | None = None
+    #: What functions report as `usage.steps`.
+    steps: int | None = None
+    #: Recorded wall seconds.
+    seconds: float | int | None = None
+    #: What functions report as `usage.cost`, in whatever unit: a decimal as text.
+    cost: str | int | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be spent in a window; a call beyond it is refused before it starts."""
+
+    #: Unique in its spec; `runwright decide budget/NAME` names it.
+    name: str
+    scope: Literal["all"] | Scope = "all"
+    #: The window is that of the planned instant.
+    window: Literal["cycle", "hour", "day"] = "day"
+    #: The IANA time zone of days and hours.
+    timezone: str = "UTC"
+    limits: BudgetLimits
 
 
 class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +95,8 @@ class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True)
     retry: Retry = ONCE
     #: Its row in orchestrator_schedule; "": the name of the spec.
     schedule_name: str = ""
+    #: What its functions may spend.
+    budgets: tuple[Budget, ...] = ()
     #: Rows that applying the spec writes to the registry.
     tasks: tuple[Task, ...] = ()
 
@@ -91,6 +130,13 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
     write: tuple[str, ...] = ()
     level: Literal["", "T0", "T1", "T2"] = ""
     limits: Limits = Limits()
+    #: It may be forked from a process that has imported what it needs.
+    warm: bool | Warm = False
+
+
+def agents_of(spec: CycleSpec) -> tuple[str, ...]:
+    """Return the agents that a spec names: who orchestrates, and whose the functions are."""
+    return (spec.agent, *(task.agent_id for task in spec.tasks))
 
 
 def check_spec(spec: CycleSpec) -> None:
@@ -105,6 +151,7 @@ def check_spec(spec: CycleSpec) -> None:
             raise InvalidSpec(f"{key}: {text!r} is not of letters, digits, '_', '.', '-'")
     if ORCHESTRATOR in (spec.task_type, *(task.task_type for task in spec.tasks)):
         raise InvalidSpec(f"task_type: {ORCHESTRATOR} is that of the orchestrator itself")
+    _check_budgets(spec)
     names: set[str] = {spec.orchestrator}
     for index, task in enumerate(spec.tasks):
         key = f"tasks[{index}]"
@@ -118,6 +165,39 @@ def check_spec(spec: CycleSpec) -> None:
         _, problem = read_config(msgspec.json.encode(task.task_config).decode())
         if problem:
             raise InvalidSpec(f"{key}.task_config: {problem}")
+
+
+def _check_budgets(spec: CycleSpec) -> None:
+    """Refuse a budget that bounds nothing or cannot be kept. Raises: invalid-spec."""
+    names: set[str] = set()
+    for index, budget in enumerate(spec.budgets):
+        key, limits = f"budgets[{index}]", budget.limits
+        if not _NAME.fullmatch(budget.name):
+            raise InvalidSpec(f"{key}.name: {budget.name!r} is not a name")
+        if budget.name in names:
+            raise InvalidSpec(f"{key}.name: {budget.name} is declared twice")
+        names.add(budget.name)
+        scope = budget.scope
+        if not isinstance(scope, str) and bool(scope.function) == bool(scope.agent):
+            raise InvalidSpec(f"{key}.scope: give all, or one of function and agent")
+        given = {name: getattr(limits, name) for name in limits.__struct_fields__}
+        if all(value is None for value in given.values()):
+            raise InvalidSpec(f"{key}.limits: give at least one of {', '.join(given)}")
+        for name, value in given.items():
+            if value is not None and not _AMOUNT.fullmatch(str(value)):
+                raise InvalidSpec(f"{key}.limits.{name}: {value!r} is not a plain number from 0 on")
+        _check_timezone(f"{key}.timezone", budget.timezone)
+
+
+def _check_timezone(key: str, name: str) -> None:
+    if name == "UTC":
+        return
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # lazy: only another zone needs it
+
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidSpec(f"{key}: {name!r} is not an IANA time zone") from error
 
 
 def read_config(text: str) -> tuple[TaskConfig, str]:
@@ -140,6 +220,15 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
         return config, "Missing function_path in task_config"
     if config.function_path and config.command:
         return config, "function_path and command: give one of them"
+    if config.warm and config.command:
+        return config, "warm: goes with function_path, not with command"
+    if isinstance(config.warm, Warm) and config.warm.imports is not None:
+        names = config.warm.imports
+        if not names or len(names) > IMPORTS_MAX:
+            return config, f"warm.imports: {len(names)} names, not 1 to {IMPORTS_MAX}"
+        for name in names:
+            if not _MODULE.fullmatch(name):
+                return config, f"warm.imports: {name!r} is not the name of a module"
     strings = (config.function_path, *config.command, *config.args, *config.write)
     if any("\0" in text for text in strings):
         return config, "a path or an argument holds a NUL byte"
@@ -152,10 +241,22 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
     if config.timeout_s is not None and not 0 < config.timeout_s <= 7 * 86_400:
         return config, f"timeout_s: {config.timeout_s} is not within 0 to 604800"
     if isinstance(config.network, tuple):
-        wrong = [item for item in config.network if not _HOST_PORT.fullmatch(item)]
+        wrong = [item for item in config.network if not _is_host_port(item)]
         if wrong or not config.network:
             return config, f"network: {wrong or 'an empty list'} is not any, none or host:port"
     return config, ""
+
+
+def network_of(value: object) -> Literal["any", "none"] | tuple[str, ...]:
+    """Return what may be reached, from a canonical value."""
+    if isinstance(value, list):
+        return tuple(map(str, value))
+    return "none" if value == "none" else "any"
+
+
+def _is_host_port(text: str) -> bool:
+    found = _HOST_PORT.fullmatch(text)
+    return found is not None and 0 < int(found[1]) < 1 << 16
 
 
 def _where(message: str) -> str:

@@ -9,6 +9,7 @@
     |- WorkFailed      this unit of work did not succeed                             exit 5
     |- Usage           the caller: an argument, a file, a setting                    exit 2
     |  |- InvalidSpec, InvalidSetting, UnknownName, NotCanonical, StoreMissing, StoreVersion
+    |  |- Denied, Frozen  what a person may not decide, or has decided against
     |  `- Refused      a demand that cannot be met here
     |- VerificationFailed                                                            exit 6
     `- InternalError   an invariant of ours does not hold                            exit 1
@@ -172,6 +173,21 @@ class Refused(Usage):
     """A demand cannot be met on this machine or at this level."""
 
     code = "refused"
+
+
+class Denied(Usage):
+    """This decision does not count: its person, key, role, subject or signature is not right."""
+
+    code = "denied"
+    hint = "`runwright people list` says who may decide what, and with which keys."
+
+
+class Frozen(Usage):
+    """A decision of a person stands against it."""
+
+    code = "frozen"
+    status = Exit.INCONCLUSIVE
+    hint = "`runwright decide spec/NAME continue` lifts a freeze; what was closed stays closed."
 
 
 class NotCanonical(Usage):

@@ -30,7 +30,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody asks the conductor to do."""
 
     id: str
-    #: "run", "apply", "erase".
+    #: "run", "apply", "erase", "decide", "people", "key".
     kind: str
     #: Canonical JSON.
     body: bytes
@@ -241,6 +241,25 @@ class Sink(Protocol):
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Deliver in order and durably. Raises: deferred when it did not work now."""
+
+
+class Keyring(Protocol):
+    """Keeps the private keys of agents; a key is named by its 32 public bytes, hex."""
+
+    def create(self, agent: str) -> str:
+        """Make another key, durably; return its public half."""
+
+    def keys(self, agent: str) -> list[str]:
+        """Return the public halves of the keys that are kept, the current one first."""
+
+    def sign(self, agent: str, key: str, data: bytes) -> bytes | None:
+        """Return a signature; None when the key is not kept here."""
+
+    def promote(self, agent: str, key: str) -> None:
+        """Make a key the current one."""
+
+    def remove(self, agent: str, key: str) -> None:
+        """Delete the private half of a key; again is nothing."""
 
 
 class Clock(Protocol):

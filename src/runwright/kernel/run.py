@@ -191,6 +191,13 @@ class Script(_Strict, frozen=True):
     digest: str
 
 
+class Warm(_Strict, frozen=True):
+    """A wish to be forked from a process that has imported what the script needs."""
+
+    #: What is imported ahead; None for what the script's own first-level imports name.
+    imports: tuple[str, ...] | None = None
+
+
 class Command(_Strict, frozen=True, tag="command"):
     """A program to execute in a process of its own."""
 
@@ -213,6 +220,8 @@ class Command(_Strict, frozen=True, tag="command"):
     limits: Limits = Limits()
     #: The isolation level that it demands; empty for the best this machine holds.
     level: Literal["", "T0", "T1", "T2"] = ""
+    #: It may be forked from a template; only for a Python script.
+    warm: Warm | None = None
 
 
 class RunPlan(_Strict, frozen=True):
@@ -231,6 +240,8 @@ class RunPlan(_Strict, frozen=True):
     agent: str = ""
     #: Why this run must not start; it is recorded as failed without being started.
     refused: str = ""
+    #: By which rule it was refused, with its figures: kept in the value of the outcome.
+    refusal: Mapping[str, Any] = {}
 
 
 class Rate(_Strict, frozen=True):
@@ -294,6 +305,18 @@ class Resources(_Strict, frozen=True):
     signal: int | None = None
 
 
+class Warmth(_Strict, frozen=True):
+    """How a command started that wished to be warm."""
+
+    state: Literal["warm", "cold"]
+    #: Why it was cold.
+    reason: str = ""
+    #: Digest of what its template had imported: names, versions, files with size and time.
+    template: str = ""
+    #: How many runs that template had started, this one included.
+    n: int = 0
+
+
 class Blob(_Strict, frozen=True):
     """Bytes kept beside the ledger, bound to an entry by a digest or a salted commitment."""
 
@@ -333,6 +356,8 @@ class Outcome(_Strict, frozen=True):
     used: Resources = Resources()
     #: The isolation level that was applied, for a command.
     level: str = ""
+    #: Whether it was forked from a template, for a command that wished it.
+    warmth: Warmth | None = None
     blobs: tuple[Blob, ...] = ()
     #: What the next run of the lane will know; None leaves it as it was.
     memory: Mapping[str, Any] | None = None

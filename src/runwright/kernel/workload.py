@@ -12,6 +12,11 @@ import msgspec
 
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.ports import Entry, Row, Table, World
+from runwright.kernel.record.entries import Compared as Compared  # noqa: PLC0414 - offered here
+from runwright.kernel.record.entries import StateReconciled as StateReconciled  # noqa: PLC0414
+from runwright.kernel.record.entries import (
+    SuspensionRequested as SuspensionRequested,  # noqa: PLC0414
+)
 from runwright.kernel.run import (
     Content,
     Facts,
@@ -92,6 +97,11 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inserts: tuple[Insert, ...] = ()
 
 
+def agents_of_none(spec: Any) -> Sequence[str]:  # noqa: ARG001
+    """Return no agents: for a workload whose specs name none."""
+    return ()
+
+
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     """An entry as a fold sees it, with what the record says of the round that it belongs to."""
 
@@ -122,6 +132,50 @@ class Tables(Protocol):
         """Return the next occurrence of the spec's schedule, as both stand after an entry."""
 
 
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a run may start now, and for how long."""
+
+    #: Why it must not; it is recorded as failed without being started.
+    refused: str = ""
+    #: By which rule, with its figures: kept in the value of the outcome.
+    refusal: Mapping[str, Any] = {}
+    #: Wall seconds that it may use, where that is less than its plan says.
+    timeout_s: float | None = None
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True):
+    """A round that has its verdict, as the record gives it back."""
+
+    spec: Any
+    #: Its id, and the seq that the first entry about it will have.
+    id: str
+    next_seq: int
+    round: Round
+    tick: Tick
+    #: Epoch ms: when it was planned, as the pure rooms saw it.
+    at: int
+    #: In key order.
+    outcomes: Sequence[Outcome]
+    verdict: Verdict
+
+
+class Kept(Protocol):
+    """What a reconciliation may read: tables as they stand in the store, and kept bytes."""
+
+    def rows(
+        self,
+        table: str,
+        where: Mapping[str, Any] | None = None,
+        *,
+        order: str = "",
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return rows whose columns equal `where`; order is "column" or "-column"."""
+
+    def blob(self, digest: str) -> Content | None:
+        """Return kept bytes by digest; None when they were erased."""
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work: the answers to five questions, all but `observe` and the calls pure."""
 
@@ -134,6 +188,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Callable[[Any, World], InForce] | None = None
     #: Seconds between ticks when a spec without a schedule is served; None: it needs a schedule.
     interval_s: int | None = None
+    #: The agents that a spec names: each has a key once the spec is applied.
+    agents: Callable[[Any], Sequence[str]] = agents_of_none
     #: (spec, at_ms, table -> its rows) -> the rows that applying a spec leaves, and counts of them.
     #: Under "spec" stand the specs of its kind that were applied before.
     #: Raises: invalid-spec.
@@ -148,6 +204,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     report: Callable[[Seen, Round, Sequence[Outcome], Verdict], Sequence[Paper]]
     #: Return the rows of `tables` that an entry leaves, by the record alone; None: it leaves none.
     fold: Callable[[Recorded, Tables], Sequence[Row]] | None = None
+    #: (seen, round, run, key -> outcome so far, key -> starts so far): asked before each start of
+    #: a run that the plan lets start; pure. None: every run may start.
+    permit: (
+        Callable[[Seen, Round, RunPlan, Mapping[str, Outcome], Mapping[str, int]], Permit] | None
+    ) = None
+    #: Return the bodies of entries that hold what the tables say of a round against the record.
+    #: Asked once its verdict is durable, and again after a crash; committed together.
+    reconcile: Callable[[Closed, Kept], Sequence[Any]] | None = None
 
 
 def register_nothing(

@@ -77,6 +77,9 @@ def parent(pid: int) -> int:
 def role(name: str) -> int:
     """Return the pid of the supervisor, the launcher, the conductor, or a process of the user."""
     supervisor = os.getppid()
+    if not supervisor and name in ("supervisor", "launcher", "conductor"):
+        # None of them is to be seen: what is nearest is who holds this place together.
+        return 1
     if name == "supervisor":
         return supervisor
     if name == "launcher":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import select
 import signal
@@ -26,6 +27,7 @@ from child import (
     hold,
     main,
     must,
+    role,
     run_code,
     syscall,
 )
@@ -53,6 +55,34 @@ def tcp_connect_new() -> None:
 
 def udp_send() -> None:
     connect(socket.AF_INET, ("127.0.0.1", VICTIM["udp"]), socket.SOCK_DGRAM)
+
+
+def udp_granted() -> None:
+    """Send where TCP is granted."""
+    connect(socket.AF_INET, ("127.0.0.1", VICTIM["udp_granted"]), socket.SOCK_DGRAM)
+
+
+def scan_ports() -> None:
+    """Try every port that somebody listens on outside, by every address that may lead there."""
+    names = {*re.findall(r"^([0-9a-f.:]+)", Path("/etc/hosts").read_text(), re.MULTILINE)}
+    reached = []
+    for port in (VICTIM["tcp"], VICTIM["tcp_new"]):
+        for address in (*names, "127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with contextlib.suppress(OSError):
+                connect(family, (address, port))
+                reached.append(address)
+    if not reached:
+        raise ConnectionRefusedError(111, "nobody answers")
+
+
+def ask_forwarder() -> None:
+    """Ask for another port as one asks a proxy, and go on as if that had worked."""
+    with socket.create_connection(("127.0.0.1", VICTIM["granted"])) as link:
+        link.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n\r\n" % VICTIM["tcp"])
+        hold()
+        link.sendall(WORD)
+        select.select([link], [], [], 0.2)
 
 
 def path_connect() -> None:
@@ -166,6 +196,14 @@ def clone_namespace() -> None:
             hold()
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+def enter_namespaces() -> None:
+    """Enter those of a process outside."""
+    for name in ("net", "ipc", "uts"):
+        place = os.open(f"/proc/{role('supervisor')}/ns/{name}", os.O_RDONLY)
+        must(LIBC.setns(place, 0), "setns")
+    hold()
 
 
 def change_root() -> None:

@@ -64,6 +64,11 @@ def read_journal() -> str:
     return b" ".join(re.findall(rb'"prev":"([0-9a-f]{64})","run":"' + run, data)).decode()
 
 
+def see_private() -> str:
+    """Learn what stands where the store and the keys are."""
+    return " ".join(sorted(each.name for each in Path(VICTIM["store"]).parent.iterdir()))
+
+
 def read_scratch() -> str:
     return found((SCRATCH.parent / "other" / "secret").read_bytes())
 
@@ -110,6 +115,16 @@ def environment_of_bystander() -> str:
 
 def arguments_of_bystander() -> str:
     return found(Path(f"/proc/{role(ANYONE)}/cmdline").read_bytes())
+
+
+def list_processes() -> str:
+    """Read the arguments of everybody who is to be seen."""
+    text = b""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                text += (folder / "cmdline").read_bytes()
+    return found(text)
 
 
 def stack_of(pid: int) -> tuple[int, int]:

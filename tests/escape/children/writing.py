@@ -118,6 +118,11 @@ def write_sibling() -> None:
         file.write("\nprint('changed')\n")
 
 
+def leave_temporary_file() -> None:
+    """Leave a file where everybody looks for temporary ones."""
+    Path(VICTIM["temporary"]).write_text("left")
+
+
 def leave_shared_file() -> None:
     Path(VICTIM["shared"]).write_text("left behind")
 

@@ -9,8 +9,8 @@ It is the only writer, and its thread runs nothing else.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from runwright.kernel.canonical import digest, encode
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.execution import (
     MESSAGE_MAX,
+    Ask,
     Execution,
     Means,
     Pending,
@@ -25,10 +26,10 @@ from runwright.kernel.drive.execution import (
     by_status,
     printable,
 )
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox
 from runwright.kernel.drive.projection import Projection
-from runwright.kernel.drive.recall import Recalled, recall, verdict_of
+from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
     Refusal,
@@ -51,6 +52,7 @@ from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import (
     Deferred,
+    Frozen,
     Halt,
     RunwrightError,
     UnknownName,
@@ -58,9 +60,21 @@ from runwright.kernel.errors import (
     require,
 )
 from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
-from runwright.kernel.record.entries import Actor, Draft, HaltRaised, SpecApplied
-from runwright.kernel.run import Content, Memory, Outcome, Round, Tick, tick_id
-from runwright.kernel.workload import Finished, Seen, Workload
+from runwright.kernel.record.entries import (
+    TYPES,
+    Actor,
+    AgentKey,
+    Draft,
+    HaltRaised,
+    RoundJudged,
+    SpecApplied,
+    StateReconciled,
+)
+from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
+from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
+
+#: How many entries after a verdict are looked at for its reconciliation, which comes first.
+LOOKED_MAX: Final = 8
 
 
 class Ports(NamedTuple):
@@ -81,6 +95,8 @@ class Ports(NamedTuple):
     outbox_max: int = 10_000
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Conductor:
@@ -93,6 +109,8 @@ class Conductor:
         self._writer = ports.writer
         self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
         self.stop = Stop() if stop is None else stop
+        #: Agents that are known to have a key; nobody is called "".
+        self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
         self._means = Means(
             writer=ports.writer,
@@ -102,6 +120,7 @@ class Conductor:
             stop=self.stop,
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
+            pulse=ports.pulse,
         )
         self.outbox = Outbox(
             ports.store,
@@ -150,8 +169,14 @@ class Conductor:
             if closing:
                 self._writer.commit(rows=closing)
             return result
+        actor = Actor(kind="person", id=by)
+        keys = [
+            Draft(body=key, actor=actor)
+            for key in self._keys_for(workload.agents(spec), from_ms=now_ms)
+        ]
         self._writer.commit(
             [
+                *keys,
                 Draft(
                     body=SpecApplied(
                         kind=kind,
@@ -160,14 +185,50 @@ class Conductor:
                         replaces=replaces,
                         rows=counts,
                     ),
-                    actor=Actor(kind="person", id=by),
+                    actor=actor,
                     blobs=(blob_of("spec", kept),),
-                )
+                ),
             ],
             contents=[kept],
             rows=[*rows, *closing],
         )
         return result
+
+    def act(self, kind: str, body: bytes, *, by: str = "", request: str = "") -> Mapping[str, Any]:
+        """Do what a person asks ("decide", "people", "key"), and return what came of it.
+
+        The request with the id `request` is closed in the same commit.
+
+        Raises: denied, usage, unknown-name, refused.
+        """
+        from runwright.kernel.drive import acts, agents  # lazy: few commands are acts of people
+
+        writer = self._writer
+        acting = acts.Acting(
+            self._store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
+        )
+        done = acts.act(kind, body, acting)
+        told = {"seq": writer.next_seq + len(done.drafts) - 1} if done.drafts else {}
+        result = {**told, **done.result}
+        closing = [request_row(request, result)] if request else []
+        if done.drafts or closing:
+            writer.commit(done.drafts, rows=closing)
+        if writer.keyring is not None:
+            agents.settle(writer.keyring, done.keys)
+        return result
+
+    def _keys_for(self, names: Collection[str], *, from_ms: int) -> list[AgentKey]:
+        """Return a key for each agent that has none, to be recorded in the next commit."""
+        missing = set(names) - self._keyed
+        if self._writer.keyring is None or not missing:
+            return []
+        self._keyed |= {row["agent"] for row in self._store.rows("agent_key")}
+        missing -= self._keyed
+        if not missing:
+            return []
+        from runwright.kernel.drive.agents import introduced  # lazy: only who is new gets a key
+
+        return introduced(self._store, self._writer.keyring, missing, from_ms=from_ms)
 
     def conduct(
         self,
@@ -180,13 +241,19 @@ class Conductor:
         """Drive one tick of a spec to its end; `inline` is a spec that was never applied.
 
         A tick that the record already holds is recognised and not repeated. A tick that cannot be
-        planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full.
+        planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full,
+        frozen for a scheduled tick of a spec that a person stopped.
         """
         spec = self._spec(kind, name, inline)
         identity = tick_id(origin=self._writer.origin, workload=kind, spec=name, tick=tick)
         known = self._store.rows("tick", {"id": identity})
         if known:
             return self._recorded(known[0])
+        frozen = self._frozen(name)
+        if frozen is not None:
+            if isinstance(tick, Scheduled):
+                raise frozen
+            return self._refuse(Refusal(spec, tick, identity, frozen))
         if self.outbox.is_full():
             message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
             raise Deferred(message)
@@ -207,13 +274,31 @@ class Conductor:
         except Usage as error:
             if self._store.rows("tick", {"id": identity}):
                 raise
-            pending = Pending(self._ports.messages)
-            refusal = Refusal(spec, tick, identity, error)
-            refused = add_refused(refusal, pending)
-            pending.commit(self._writer)
-            fields = {"kind": kind, "name": name, "code": error.code}
-            self._ports.messages("tick.refused", refused.message, level="error", **fields)
-            return refused
+            return self._refuse(Refusal(spec, tick, identity, error))
+
+    def _refuse(self, refusal: Refusal) -> Conducted:
+        """Record a tick that cannot be planned."""
+        pending = Pending(self._ports.messages)
+        refused = add_refused(refusal, pending)
+        pending.commit(self._writer)
+        spec = refusal.spec
+        fields = {"kind": spec.kind, "name": spec.name, "code": refusal.error.code}
+        self._ports.messages("tick.refused", refused.message, level="error", **fields)
+        return refused
+
+    def _frozen(self, name: str) -> Frozen | None:
+        """Return the decision of a person that stands against a spec, as an error."""
+        rows = self._store.rows("decision", {"subject": f"spec/{name}"}, order="seq")
+        if not rows:
+            return None
+        from runwright.kernel.people import stand  # lazy: only specs that somebody decided about
+
+        found = stand(rows, self._ports.clock.now_ms())
+        if found is None:
+            return None
+        word = "closed" if found["action"] == "close" else "frozen"
+        message = f"{word} by {found['person']} (entry {found['seq']}): {found['reason']}"
+        return Frozen(message)
 
     def recover(self) -> list[Conducted]:
         """Bring to an end what another conductor left under way.
@@ -221,6 +306,7 @@ class Conductor:
         An impure run that had started ends as interrupted, never silently repeated; a pure round is
         completed.
         """
+        self._reconcile_newest()
         return [
             self._resume(row) for row in self._store.rows("tick", {"state": "open"}, order="seq")
         ]
@@ -266,7 +352,13 @@ class Conductor:
             ) -> Verdict:
                 return workload.judge(seen, this, outcomes)
 
-            execution = Execution(under_way, pending, means=self._means, judge=judge)
+            execution = Execution(
+                under_way,
+                pending,
+                means=self._means,
+                judge=judge,
+                permit=_permit(workload, seen, this),
+            )
             outcomes = execution.run()
             # Whether a rule could have stopped it is over, and is not recorded.
             verdict = msgspec.structs.replace(judge(outcomes), stop=False)
@@ -285,13 +377,62 @@ class Conductor:
                 is_last=planned is None,
                 at_ms=self._ports.clock.now_ms(),
             )
+            # Somebody may have named an agent by SQL; its records wait for a key until here.
+            names = {*workload.agents(state.spec.value), *(run.agent for run in this.runs)}
+            for key in self._keys_for(names, from_ms=seen.at):
+                pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
             self.outbox.waiting = self.outbox.waiting or bool(papers)
+            self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()
         require(verdict is not None, "a driven tick has at least one round")
         return conducted(state, cast("Verdict", verdict), stopped)
+
+    # --------------------------------------------------------------------------- reconciliation
+
+    def _reconcile(self, kind: str, spec: Any, seq: int) -> None:
+        """Hold what the tables say of a judged round against the record, in one commit."""
+        reconcile = self._ports.workloads[kind].reconcile
+        if reconcile is None:
+            return
+        found = recall(self._store, seq)
+        require(found.judged is not None, f"round {found.id} has a verdict")
+        closed = Closed(
+            spec=spec,
+            id=found.id,
+            next_seq=self._writer.next_seq,
+            round=found.round,
+            tick=found.planned.occurrence,
+            at=found.planned.at,
+            outcomes=[found.outcomes[key] for key in sorted(found.outcomes)],
+            verdict=verdict_of(cast("RoundJudged", found.judged)),
+        )
+        bodies = reconcile(closed, self._store)
+        if bodies:
+            self._writer.commit([Draft(body=body) for body in bodies])
+        for body in bodies:
+            if body.problem if isinstance(body, StateReconciled) else True:
+                fields = {"label": body.label, "component": body.component, "agent": body.agent}
+                self._ports.messages(TYPES[type(body)], level="warning", **fields)
+
+    def _reconcile_newest(self) -> None:
+        """Reconcile the newest judged round when a conductor died before it did.
+
+        No other can be left: whoever judges a round reconciles it next.
+        """
+        for row in self._store.rows("round", order="-seq", limit=1):
+            workload = self._ports.workloads.get(row["kind"])
+            if workload is None or workload.reconcile is None or row["judged_seq"] is None:
+                continue
+            after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
+            bodies = [read(stored.raw).body for stored in after]
+            if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
+                continue
+            planned = recall(self._store, row["seq"]).planned
+            data = pinned(self._store, planned.spec, row["seq"])
+            self._reconcile(row["kind"], decode_spec(workload, data), row["seq"])
 
     # ------------------------------------------------------------------------------- recovery
 
@@ -409,3 +550,15 @@ class Conductor:
     def _lanes(self, kind: str, name: str) -> dict[str, Memory]:
         rows = self._store.rows("lane", {"kind": kind, "name": name})
         return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}
+
+
+def _permit(workload: Workload, seen: Seen, this: Round) -> Ask | None:
+    """Return what is asked before each start of a round; None when every run may start."""
+    permit = workload.permit
+    if permit is None:
+        return None
+
+    def ask(run: RunPlan, outcomes: Mapping[str, Outcome], starts: Mapping[str, int]) -> Permit:
+        return permit(seen, this, run, outcomes, starts)
+
+    return ask

@@ -8,14 +8,14 @@ the round ends is left in `pending`, so that the verdict shares its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from runwright.kernel.canonical import digest, encode
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.lanes import Lanes
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import NotCanonical, Refused, StoreCorrupt, require
@@ -29,7 +29,17 @@ from runwright.kernel.ports import (
     Work,
 )
 from runwright.kernel.record.entries import Draft, RunDeferred, RunFinished, RunStarted
-from runwright.kernel.run import Content, Executed, Memory, Outcome, Round, RunPlan, run_id
+from runwright.kernel.run import (
+    Command,
+    Content,
+    Executed,
+    Memory,
+    Outcome,
+    Round,
+    RunPlan,
+    run_id,
+)
+from runwright.kernel.workload import Permit
 
 #: Outcomes of a pure round share a commit until there are so many, or the oldest is so old.
 BATCH_MAX: Final = 256
@@ -109,6 +119,10 @@ class UnderWay(msgspec.Struct, kw_only=True):
     memory: dict[str, Memory]
 
 
+#: (run, key -> outcome so far, key -> starts so far) -> whether it may start.
+Ask: TypeAlias = Callable[[RunPlan, Mapping[str, Outcome], Mapping[str, int]], Permit]
+
+
 class Means(NamedTuple):
     """What a round is executed with."""
 
@@ -121,6 +135,8 @@ class Means(NamedTuple):
     drain_s: float
     #: Errands, done one by one whenever nothing has ended for IDLE_S.
     meanwhile: Iterator[Callable[[], object]] | None = None
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Execution:
@@ -133,17 +149,20 @@ class Execution:
         *,
         means: Means,
         judge: Callable[[Sequence[Outcome]], Verdict],
+        permit: Ask | None = None,
     ) -> None:
         """Take over a round; `pending` may hold its round.planned, not yet written."""
         self._it = under_way
         self._pending = pending
         self._judge = judge
+        self._permit = permit
         self._writer = means.writer
         self._store = means.store
         self._places = means.places
         self._clock = means.clock
         self._stop = means.stop
         self._drain_s = means.drain_s
+        self._pulse = means.pulse
         self._meanwhile = means.meanwhile
         self._errand = next(means.meanwhile, None) if means.meanwhile is not None else None
         self._plans = {run.key: run for run in under_way.round.runs}
@@ -248,6 +267,8 @@ class Execution:
         unsealed_s = self._writer.wait_before_seal_s()
         if unsealed_s is not None:
             wakes.append(now_s + unsealed_s)
+        if (pulse_s := self._pulse()) is not None:
+            wakes.append(now_s + pulse_s)
         due = [wake for wake in wakes if wake is not None]
         return max(0.0, min(due) - self._clock.monotonic_s()) if due else None
 
@@ -260,15 +281,19 @@ class Execution:
     def _start(self, runs: Sequence[RunPlan], lanes: Lanes, place: Place) -> None:
         works: list[Work] = []
         for run in runs:
-            if run.refused:
-                self._refuse(run, run.refused)
+            permit = self._ask(run)
+            if permit.refused:
+                self._refuse(run, permit.refused, permit.refusal)
                 lanes.ended(run)
                 continue
             attempt = self._attempts.get(run.key, 0) + 1
             self._attempts[run.key] = self._in_flight[run.key] = attempt
+            granted = _with_timeout(run, permit.timeout_s)
             if not self._it.round.pure:
-                self._draft(run.key, RunStarted(key=run.key, attempt=attempt))
-            works.append(self._work(run, attempt))
+                timeout_ms = 0 if granted is run else int((permit.timeout_s or 0) * 1000)
+                body = RunStarted(key=run.key, attempt=attempt, timeout_ms=timeout_ms)
+                self._draft(run.key, body)
+            works.append(self._work(granted, attempt))
             self._pending.say(
                 "run.started",
                 key=run.key,
@@ -328,14 +353,23 @@ class Execution:
         has_failed = outcome.status == "failed" and outcome.reason in REPEATABLE
         return executed.deferred or (self._it.round.retry.on_failure and has_failed)
 
-    def _refuse(self, run: RunPlan, message: str) -> None:
+    def _ask(self, run: RunPlan) -> Permit:
+        """Return whether a run may start: as planned, and as things stand now."""
+        if run.refused:
+            return Permit(refused=run.refused, refusal=run.refusal)
+        if self._permit is None:
+            return Permit()
+        return self._permit(run, self._it.outcomes, self._attempts)
+
+    def _refuse(self, run: RunPlan, message: str, refusal: Mapping[str, Any] | None = None) -> None:
         self._finish(
             Outcome(
                 key=run.key,
                 status="failed",
                 reason="refused",
                 message=message,
-                attempts=0,
+                value={"refused": dict(refusal)} if refusal else {},
+                attempts=self._attempts.get(run.key, 0),
                 finished_ms=self._clock.now_ms(),
             )
         )
@@ -405,6 +439,17 @@ class Execution:
                 self.stopped = "verdict"
 
 
+def _with_timeout(run: RunPlan, timeout_s: float | None) -> RunPlan:
+    """Return a command with a shorter time limit; the same run when it is no shorter."""
+    work = run.work
+    if timeout_s is None or not isinstance(work, Command):
+        return run
+    if 0 < work.limits.timeout_s <= timeout_s:
+        return run
+    limits = msgspec.structs.replace(work.limits, timeout_s=timeout_s)
+    return msgspec.structs.replace(run, work=msgspec.structs.replace(work, limits=limits))
+
+
 def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:
     """Return the body of run.finished for an outcome; `memory` is the digest of what it left."""
     return RunFinished(
@@ -418,6 +463,7 @@ def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:
         finished_ms=outcome.finished_ms,
         used=outcome.used,
         level=outcome.level,
+        warmth=outcome.warmth,
         memory=memory,
         reused=outcome.reused,
     )

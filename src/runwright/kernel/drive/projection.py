@@ -16,6 +16,7 @@ from runwright.kernel.drive.recall import pinned, read
 from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.ports import Reader, Row
 from runwright.kernel.record.entries import (
+    FOLDED,
     Entry,
     RoundJudged,
     RoundPlanned,
@@ -30,7 +31,7 @@ from runwright.kernel.run import Content, InForce, RunPlan, Scheduled, run_id
 from runwright.kernel.workload import Recorded, Workload
 
 #: Types that a workload's fold sees beside those of its own rounds and specs.
-_EVERYBODYS: Final = ("blob.erased",)
+_EVERYBODYS: Final = ("blob.erased", "decision.made")
 
 
 class _Open(msgspec.Struct, kw_only=True):
@@ -67,6 +68,7 @@ class Projection:
             RoundPlanned: self._round_planned,
             RunFinished: self._run_finished,
             RoundJudged: self._round_judged,
+            **dict.fromkeys(FOLDED, _acted),
         }
 
     # --------------------------------------------------------------------- what a fold may ask
@@ -326,6 +328,12 @@ class Projection:
         closed = self._open.pop(entry.round)
         for run in closed.runs or ():
             del self._by_run[run]
+
+
+def _acted(entry: Entry) -> Iterator[Row]:
+    from runwright.kernel.drive.fold import rows_of  # lazy: few entries are acts of people
+
+    yield from rows_of(entry)
 
 
 def _text(found: InForce) -> str:

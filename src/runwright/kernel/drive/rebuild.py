@@ -19,6 +19,10 @@ KERNEL: Final[Mapping[str, tuple[str, ...]]] = {
     "tick": ("seq",),
     "round": ("seq",),
     "lane": ("kind", "name", "lane"),
+    "person": ("id",),
+    "person_key": ("person", "fingerprint"),
+    "decision": ("seq",),
+    "agent_key": ("agent", "fingerprint"),
 }
 
 

@@ -145,6 +145,7 @@ def outcome_of(entry: Entry) -> Outcome:
         finished_ms=body.finished_ms,
         used=body.used,
         level=body.level,
+        warmth=body.warmth,
         blobs=entry.blobs,
         reused=body.reused,
     )

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from runwright.kernel.drive.conductor import Conductor, Ports
+from runwright.kernel.drive.execution import MESSAGE_MAX, printable
 from runwright.kernel.drive.requests import ApplyBody, EraseBody, RunBody
 from runwright.kernel.drive.schedule import (
     SECONDS_MAX,
@@ -31,7 +32,14 @@ from runwright.kernel.drive.ticks import (
     request_row,
 )
 from runwright.kernel.drive.world import StoreWorld
-from runwright.kernel.errors import Deferred, InvalidSpec, NotCanonical, RunwrightError, Usage
+from runwright.kernel.errors import (
+    Deferred,
+    Frozen,
+    InvalidSpec,
+    NotCanonical,
+    RunwrightError,
+    Usage,
+)
 from runwright.kernel.ports import Bell, Store
 from runwright.kernel.record.entries import (
     Actor,
@@ -113,11 +121,12 @@ class Service:
             if unsealed_s is not None and unsealed_s <= 0:
                 self._ports.writer.seal()
                 unsealed_s = None
-            waits += [unsealed_s, self._conductor.outbox.pump()]
+            waits += [unsealed_s, self._conductor.outbox.pump(), self._ports.pulse()]
             if self._conductor.stop:
                 break
             self._bell.wait(max(0.0, min(wait for wait in waits if wait is not None)))
 
+        self._ports.pulse()
         signal = self._conductor.stop.signal
         reason = "signal" if self.undone else "drained"
         self._ports.writer.commit([Draft(body=ConductorStopped(reason=reason, signal=signal))])
@@ -222,6 +231,8 @@ class Service:
                 self._conductor.apply(wish.kind, spec, by=row["by"], request=row["id"])
             elif row["kind"] == "erase":
                 self._erase(row, msgspec.json.decode(row["body"], type=EraseBody))
+            elif row["kind"] in ("decide", "people", "key"):
+                self._conductor.act(row["kind"], row["body"], by=row["by"], request=row["id"])
             else:
                 message = f"there is no request of kind {row['kind']!r}"
                 raise Usage(message)
@@ -331,6 +342,16 @@ class Service:
             )
             self._ports.messages("tick.deferred", str(error), level="warning", name=timed.name)
             self._record_passed(timed, (passed,), self._ports.clock.now_ms(), reason=error.code)
+        except Frozen as error:
+            passed = Passed(
+                first_ms=instant,
+                last_ms=instant,
+                count=1,
+                status="SKIPPED",
+                reason="paused",
+            )
+            reason = printable(str(error), MESSAGE_MAX)
+            self._record_passed(timed, (passed,), self._ports.clock.now_ms(), reason=reason)
         except RunwrightError as error:
             self._ports.messages("tick.failed", str(error), level="error", name=timed.name)
             raise

@@ -17,9 +17,10 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     Usage,
 )
-from runwright.kernel.ports import Batch, Clock, Row, Store
+from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
+    FOLDED,
     SEALED_AT_ONCE,
     TYPES,
     Actor,
@@ -39,9 +40,14 @@ STEP_MS_MIN: Final = 2_000
 Fold: TypeAlias = Callable[[Appended, Sequence[Content]], Sequence[Row]]
 
 
-def fold_nothing(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:  # noqa: ARG001
-    """Return no rows: for a writer of entries that no table shows."""
-    return ()
+def fold_acts(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:  # noqa: ARG001
+    """Return the rows of acts of people and keys, which need no workload to be understood."""
+    acts = [entry for entry in appended.decoded if type(entry.body) in FOLDED]
+    if not acts:
+        return ()
+    from runwright.kernel.drive.fold import rows_of  # lazy: few commits are about people
+
+    return [row for entry in acts for row in rows_of(entry)]
 
 
 class Writer:
@@ -55,6 +61,7 @@ class Writer:
         signer: Signer,
         seal_every_s: float = 1.0,
         find: Callable[[Store, Signer], Heads] = open_head,
+        keyring: Keyring | None = None,
     ) -> None:
         """Take the lease and check the store against what the signer remembers.
 
@@ -63,6 +70,8 @@ class Writer:
         self._store = store
         self._clock = clock
         self.signer = signer
+        #: Signs for agents; None: what waits for their signatures goes on waiting.
+        self.keyring = keyring
         self._seal_every_s = seal_every_s
         self._lease = store.lease()
         try:
@@ -72,7 +81,7 @@ class Writer:
             raise
         self._broken: RunwrightError | None = None
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
-        self.fold: Fold = fold_nothing
+        self.fold: Fold = fold_acts
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
 
@@ -140,7 +149,7 @@ class Writer:
         except Halt as error:
             self._broken = error
             raise
-        self._write(Batch(seals=[row], rows=list(rows)))
+        self._write(Batch(seals=[row], rows=[*rows, *self._signatures()]))
         self.sealed = self.head
 
     def wait_before_seal_s(self) -> float | None:
@@ -157,6 +166,15 @@ class Writer:
                 self.seal()
         finally:
             self._lease.release()
+
+    def _signatures(self) -> list[Row]:
+        """Return the signatures of agents that wait, as rows of the commit of a seal."""
+        waiting = self._store.rows("signature", {"value": ""}) if self.keyring else []
+        if not waiting or self.keyring is None:
+            return []
+        from runwright.kernel.drive.agents import signatures  # lazy: only when something waits
+
+        return signatures(self._store, self.keyring, waiting)
 
     def _write(self, batch: Batch) -> None:
         try:

@@ -3,6 +3,7 @@
     entries.jsonl            the stored bytes, one entry a line     checkpoint      the signed head
     proofs/<seq>.tlog-proof  that an entry is in its tree           schemas/        of all entries
     blobs/<digest>[.salt]    what the entries name                  VERIFY.md       checks by hand
+    signatures.json          what agents signed of the entries, when they did
     MANIFEST.json            digest and size of every file
     manifest.dsse.json       DSSE over an in-toto Statement v1 over all of them, ECDSA P-256
     statement.json manifest.pae manifest.sig    the same in parts, for openssl
@@ -28,10 +29,14 @@ from runwright.kernel.errors import NotCanonical, Usage, VerificationFailed
 from runwright.kernel.record.entries import (
     BODIES,
     BlobErased,
+    DecisionMade,
     Entry,
     Header,
     RoundPlanned,
+    StateReconciled,
+    SuspensionRequested,
     decode,
+    tail_for,
 )
 from runwright.kernel.record.ledger import SealRow, StoredEntry, Tiles, inclusion_proof
 from runwright.kernel.record.seal import (
@@ -46,6 +51,7 @@ from runwright.kernel.record.seal import (
     parse_proof,
     proof_text,
 )
+from runwright.kernel.record.signed import AgentSignature
 from runwright.kernel.record.verify import Check, Evidence, Level, Report, verify
 from runwright.kernel.run import Content, RunPlan, run_id
 
@@ -64,6 +70,7 @@ PREDICATE_TYPE: Final = "urn:runwright:bundle:v1"
 FILES_MAX: Final = 200_000
 BYTES_MAX: Final = 2 * 1024**3
 #: Files that are made of the statement, so it cannot hold their digests.
+SIGNATURES: Final = "signatures.json"
 SIGNED_PARTS: Final = ("manifest.dsse.json", "manifest.pae", "manifest.sig", "statement.json")
 
 #: Word -> its level and sentence, as in `verify.SENTENCES`.
@@ -74,6 +81,8 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "stated": ("bundle", "What the signed statement says of the bundle is what is in it."),
 }
 
+#: Bodies that name the round that they are about and belong to none.
+_ABOUT: Final = (StateReconciled, SuspensionRequested)
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,2}")
 _HEADER: Final = msgspec.json.Decoder(Header)
 
@@ -96,8 +105,8 @@ def entries_of(
 ) -> list[StoredEntry]:
     """Return the entries of rounds and refused ticks by their ids, in order.
 
-    With them come the entries of their runs, corrections of any of them, and the erasures of blobs
-    that they name.
+    With them come the entries of their runs, their reconciliation, corrections of any of them, and
+    the erasures of blobs that they name.
     """
     found: list[StoredEntry] = []
     runs: set[str] = set()
@@ -107,7 +116,8 @@ def entries_of(
         entry = decode(stored.raw)
         is_erasure = isinstance(entry.body, BlobErased) and entry.body.digest in named
         is_ours = entry.round in ids or entry.tick in ids or entry.run in runs
-        if not (is_ours or is_erasure or entry.sup in seqs):
+        is_about = isinstance(entry.body, _ABOUT) and entry.body.round in ids
+        if not (is_ours or is_about or is_erasure or entry.sup in seqs):
             continue
         found.append(stored)
         seqs.add(entry.seq)
@@ -115,6 +125,39 @@ def entries_of(
         if isinstance(entry.body, RoundPlanned):
             runs |= {run_id(round=entry.round, key=key) for key in _roster(entry.body, blob)}
     return found
+
+
+#: How the bytes of entries end that say who may decide.
+_PEOPLE: Final = tuple(map(tail_for, ("person.added", "person.revoked")))
+_DECIDED: Final = tail_for("decision.made")
+_KEYED: Final = tail_for("agent.key")
+
+
+def with_companions(
+    ledger: Iterable[StoredEntry],
+    entries: Sequence[StoredEntry],
+    decided: Mapping[int, range],
+    agents: Collection[str],
+) -> list[StoredEntry]:
+    """Return entries with what shows who decided about them and which agents signed them.
+
+    That is: the decisions at some seqs with the entries that each of them saw, all changes of the
+    people with the approvals of them, and the keys of agents.
+    """
+    found = {stored.seq: stored for stored in entries}
+    named = {seq for span in decided.values() for seq in span} | decided.keys()
+    for stored in ledger:
+        keep = stored.seq in named
+        if stored.raw.endswith(_PEOPLE):
+            keep = keep or bool(decided)
+        elif stored.raw.endswith(_DECIDED):
+            subject = decode(stored.raw).body.document.subject
+            keep = keep or (bool(decided) and subject.startswith("person/"))
+        elif stored.raw.endswith(_KEYED):
+            keep = keep or decode(stored.raw).body.agent in agents
+        if keep:
+            found[stored.seq] = stored
+    return [found[seq] for seq in sorted(found)]
 
 
 def _roster(planned: RoundPlanned, blob: Callable[[str], Content | None]) -> list[str]:
@@ -131,6 +174,7 @@ def write_bundle(
     tiles: Tiles,
     blob: Callable[[str], Content | None],
     key: EllipticCurvePrivateKey,
+    signatures: Sequence[AgentSignature] = (),
 ) -> dict[str, bytes]:
     """Return the files of a bundle by their names.
 
@@ -146,13 +190,16 @@ def write_bundle(
         **_blob_files(decoded, blob),
         **_schema_files(),
     }
+    if signatures:
+        files[SIGNATURES] = encode([msgspec.structs.asdict(one) for one in signatures])
     if len(entries) != seal.size:
         for entry in entries:
             path = tuple(inclusion_proof(tiles, entry.seq, seal.size))
             text = proof_text(Proof(entry.seq, path, seal.note))
             files[f"proofs/{entry.seq}.tlog-proof"] = text.encode()
     checkpoint = parse_checkpoint(parse_note(seal.note).text)
-    files["VERIFY.md"] = _verify_text(checkpoint, is_whole=len(entries) == seal.size).encode()
+    is_whole = len(entries) == seal.size
+    files["VERIFY.md"] = _verify_text(checkpoint, decoded, is_whole=is_whole).encode()
     files["MANIFEST.json"] = encode(_manifest(files))
     statement = encode(
         {
@@ -427,6 +474,7 @@ class _Bundle:
             keys=keys.seal,
             origin=checkpoint.origin,
             proofs=None if is_whole else self._proof,
+            signatures=self._signatures(),
         )
 
     def check_stated(self, statement: _Statement, checkpoint: Checkpoint) -> None:
@@ -446,6 +494,15 @@ class _Bundle:
         if data is None:
             return None
         return Content(digest=named, data=data, salt=self._files.get(f"blobs/{named}.salt", b""))
+
+    def _signatures(self) -> list[AgentSignature]:
+        if SIGNATURES not in self._files:
+            return []
+        try:
+            return msgspec.convert(self._canonical(SIGNATURES), list[AgentSignature])
+        except msgspec.ValidationError as error:
+            msg = f"{SIGNATURES} cannot be read: {error}"
+            raise VerificationFailed(msg) from error
 
     def _proof(self, seq: int) -> Proof | None:
         try:
@@ -595,7 +652,7 @@ for blob in blobs/*; do
 done | awk '$1 != $2 {{ print $1 ": FAILED"; bad = 1 }} END {{ exit bad }}'
 ```
 
-## 5. All of it, with what the entries mean together
+{decided}## {all}. All of it, with what the entries mean together
 
 ```sh
 pip install runwright
@@ -614,8 +671,37 @@ computed: it is the RFC 6962 tree hash over all leaf hashes.
 """
 
 
-def _verify_text(checkpoint: Checkpoint, *, is_whole: bool) -> str:
+_DECISION: Final = r"""## 5. A person signed their decision
+
+Entry {seq} is a decision of {person}: a document, and the signature over it. You need `ssh-keygen`,
+and a public key of that person **that you got from somewhere else**, laid beside this folder as
+`../{person}.pub`.
+
+```sh
+tmp="$(mktemp -d)"
+grep '"seq":{seq},' entries.jsonl > "$tmp/entry"
+parts='s/.*"body":{{"document":\(.*\),"key":"SHA256:[^"]*".*"signature":"\([^"]*\)".*'
+sed "$parts/\1/" "$tmp/entry" | tr -d '\n' > "$tmp/document"
+{{ echo '-----BEGIN SSH SIGNATURE-----'
+  sed "$parts/\2/" "$tmp/entry" | fold -w 70
+  echo '-----END SSH SIGNATURE-----'; }} > "$tmp/signature"
+echo "signer $(cat ../{person}.pub)" > "$tmp/signers"
+ssh-keygen -Y verify -f "$tmp/signers" -I signer -n decision@runwright \
+  -s "$tmp/signature" < "$tmp/document"
+```
+
+"""
+
+
+def _verify_text(checkpoint: Checkpoint, entries: Sequence[Entry], *, is_whole: bool) -> str:
+    made = [entry for entry in entries if isinstance(entry.body, DecisionMade)]
+    # One about the work tells more than one about the people.
+    made.sort(key=lambda entry: entry.body.document.subject.startswith("person/"))
     return _VERIFY.format(
+        decided=_DECISION.format(seq=made[0].seq, person=made[0].body.document.person)
+        if made
+        else "",
+        all=6 if made else 5,
         what="all entries" if is_whole else "some entries",
         origin=checkpoint.origin,
         size=checkpoint.size,

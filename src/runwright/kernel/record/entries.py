@@ -27,6 +27,7 @@ from runwright.kernel.run import (
     Resources,
     Schedule,
     Scheduled,
+    Warmth,
 )
 
 _B = TypeVar("_B")
@@ -184,6 +185,8 @@ class RunStarted(_Body, frozen=True, kw_only=True):
 
     key: str
     attempt: int = 1
+    #: Wall ms that it may use when that is less than its plan says; 0: as planned.
+    timeout_ms: int = 0
 
 
 class RunDeferred(_Body, frozen=True, kw_only=True):
@@ -210,6 +213,8 @@ class RunFinished(_Body, frozen=True, kw_only=True):
     finished_ms: int = 0
     used: Resources = Resources()
     level: str = ""
+    #: Whether it was forked from a template, for a command that wished it.
+    warmth: Warmth | None = None
     #: Digest of the lane memory it left.
     memory: str = ""
     reused: str = ""
@@ -235,6 +240,56 @@ class RoundJudged(_Body, frozen=True, kw_only=True):
     stopped: str = ""
     #: How many papers leave because of it.
     papers: int = 0
+
+
+class Compared(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One field of two states, held against each other."""
+
+    field: str
+    #: A decimal as text: how much the field counts.
+    weight: str
+    #: How the two were compared, and how far they may be apart.
+    tolerance: str
+    within: str = ""
+    matches: bool
+    #: JSON text of both sides, cut when they are long; "": the side does not have the field.
+    reported: str = ""
+    recorded: str = ""
+
+
+class StateReconciled(_Body, frozen=True, kw_only=True):
+    """What was reported of a component was held, field by field, against what is recorded of it."""
+
+    kind: str
+    #: The id and the label of the round that it is about.
+    round: str
+    label: str
+    component: str
+    #: On whose behalf the component acts.
+    agent: str
+    #: The key of the run when the component is a function.
+    key: str = ""
+    #: "": there was nothing to judge by, as `problem` says.
+    classification: Literal["", "NORMAL", "WARNING", "CATASTROPHIC"] = ""
+    #: sum(w d) / sum(w), a decimal with six places; "" without a classification.
+    score: str = ""
+    fields: tuple[Compared, ...] = ()
+    problem: str = ""
+
+
+class SuspensionRequested(_Body, frozen=True, kw_only=True):
+    """Somebody has to decide whether an agent is suspended: its states are too far apart."""
+
+    kind: str
+    round: str
+    label: str
+    component: str
+    agent: str
+    score: str
+    #: The seq of state.reconciled.
+    snapshot: int
 
 
 class HaltRaised(_Body, frozen=True, kw_only=True):
@@ -265,6 +320,104 @@ class ConductorStopped(_Body, frozen=True, kw_only=True):
     signal: int = 0
 
 
+class PersonKey(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """A public key of a person."""
+
+    #: An OpenSSH public key without its comment: "ssh-ed25519 AAAA…".
+    key: str
+    #: "SHA256:…", as OpenSSH prints it.
+    fingerprint: str
+    #: Epoch ms; it signs from the first on and no more at the second; 0: no such bound.
+    from_ms: int = 0
+    until_ms: int = 0
+
+
+class PersonAdded(_Body, frozen=True, kw_only=True):
+    """A person may decide from here on; again for one who is known: what was changed."""
+
+    id: str
+    name: str
+    roles: tuple[Literal["owner", "approver", "operator", "auditor"], ...]
+    #: Keys that are added to those that the person has.
+    keys: tuple[PersonKey, ...]
+    #: Names under which the system knows the person, for the rule about authors.
+    users: tuple[str, ...] = ()
+    #: The digest of the owner's decision; empty only for the first person of a ledger.
+    approved: str = ""
+
+
+class PersonRevoked(_Body, frozen=True, kw_only=True):
+    """A person, or one of their keys, decides nothing after this entry."""
+
+    id: str
+    reason: str
+    #: The fingerprint of the key; empty for the person.
+    key: str = ""
+    #: The digest of the owner's decision.
+    approved: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person signs: its canonical bytes, in which every field stands."""
+
+    v: Literal[1] = 1
+    origin: str
+    #: "round/ID", "tick/ID", "entry/SEQ", "spec/NAME", "agent/ID", "suspension/SEQ", …
+    subject: str
+    #: The RFC 6962 root over the leaf hashes of the entries that were seen.
+    seen: str
+    first_seq: int
+    last_seq: int
+    action: Literal[
+        "approve",
+        "reject",
+        "waive",
+        "amend",
+        "close",
+        "extend",
+        "freeze",
+        "continue",
+        "override",
+        "acknowledge",
+        "attest",
+        "sign-off",
+    ]
+    person: str
+    reason: str
+    #: Digests of what else was looked at.
+    evidence: tuple[str, ...]
+    #: When it counts no more, epoch ms; 0: it does not end.
+    expires_ms: int
+    made_ms: int
+
+
+class DecisionMade(_Body, frozen=True, kw_only=True):
+    """A person decided; the signature is over the canonical bytes of the document."""
+
+    document: Decision
+    #: The fingerprint of the key that signed.
+    key: str
+    #: The base64 of an SSHSIG, as `ssh-keygen -Y sign` makes it, without its armour.
+    signature: str
+    kind: Literal["sshsig"] = "sshsig"
+
+
+class AgentKey(_Body, frozen=True, kw_only=True):
+    """A key of an agent is in this state from here on."""
+
+    agent: str
+    state: Literal["PENDING", "ACTIVE", "DEPRECATED", "ARCHIVED"]
+    #: The 32 bytes of an Ed25519 key, hex.
+    key: str
+    #: SHA-256 of them, hex.
+    fingerprint: str
+    #: Epoch ms; it signs records made from the first on and none at the second; 0: open.
+    from_ms: int = 0
+    until_ms: int = 0
+
+
 #: Entry type -> the type of its body. Additions only: a test holds the list against a frozen one.
 BODIES: Final[Mapping[str, type[_Body]]] = {
     "ledger.opened": LedgerOpened,
@@ -282,14 +435,29 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "run.finished": RunFinished,
     "round.judged": RoundJudged,
     "halt.raised": HaltRaised,
+    "state.reconciled": StateReconciled,
+    "suspension.requested": SuspensionRequested,
     "blob.erased": BlobErased,
     "clock.stepped": ClockStepped,
     "conductor.stopped": ConductorStopped,
+    "person.added": PersonAdded,
+    "person.revoked": PersonRevoked,
+    "decision.made": DecisionMade,
+    "agent.key": AgentKey,
 }
 #: The type of a body -> its entry type.
 TYPES: Final[Mapping[type, str]] = {body: name for name, body in BODIES.items()}
 #: A seal follows at once after these.
-SEALED_AT_ONCE: Final = frozenset({"ledger.opened", "ledger.adopted", "key.added", "halt.raised"})
+SEALED_AT_ONCE: Final = frozenset(
+    {"ledger.opened", "ledger.adopted", "key.added", "halt.raised"}
+) | {
+    "person.added",
+    "person.revoked",
+    "decision.made",
+    "agent.key",
+}
+#: Bodies whose rows are made of the entry alone, in `drive.fold`.
+FOLDED: Final = frozenset({PersonAdded, PersonRevoked, DecisionMade, AgentKey})
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

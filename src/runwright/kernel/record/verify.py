@@ -55,6 +55,7 @@ from runwright.kernel.record.seal import (
     parse_note,
     verifies,
 )
+from runwright.kernel.record.signed import AgentSignature, Signed
 from runwright.kernel.run import Blob, Content, OutcomeStatus, round_id, tick_id
 
 Level: TypeAlias = Literal["bundle", "bytes", "chain", "tree", "signatures", "blobs", "semantics"]
@@ -78,6 +79,15 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "sealed": ("signatures", "There is a seal."),
     "signature": ("signatures", "Every seal is signed by a trusted key."),
     "retired": ("signatures", "No key signed after it was retired."),
+    "decided": (
+        "signatures",
+        "Every decision is signed with a key that its person had at that time.",
+    ),
+    "agents": (
+        "signatures",
+        "Every signature of an agent is by a key that it had when the record was made.",
+    ),
+    "unsigned": ("signatures", "No sealed entry waits for the signature of its agent."),
     "kept": ("blobs", "Every blob is there, or its erasure is on the record."),
     "matching": ("blobs", "Every blob has the bytes that its entry says."),
     "opened": ("semantics", "The ledger is opened by its first entry and by no other."),
@@ -98,6 +108,13 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "closed": ("semantics", "No round goes on after its verdict."),
     "erased": ("semantics", "Every erasure names captured bytes of an earlier entry."),
     "correction": ("semantics", "Every correction names an earlier entry."),
+    "people": (
+        "semantics",
+        "Every change of the people, but the first, was approved by an owner.",
+    ),
+    "allowed": ("semantics", "Every decision is one that its person could make, and made once."),
+    "looked": ("semantics", "Every decision is about entries as they stand here."),
+    "agent-keys": ("semantics", "Every key of an agent goes through its states in order."),
     "complete": ("semantics", "Every round is there from its plan to its verdict."),
 }
 
@@ -128,6 +145,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     tiles: Tiles | None = None
     #: For a part of a ledger: seq -> its proof. Rounds have to be complete then.
     proofs: Callable[[int], Proof | None] | None = None
+    #: What agents signed of them.
+    signatures: Iterable[AgentSignature] = ()
+    #: Reads entries a second time, first <= seq < stop; needed when `entries` can be read once.
+    again: Callable[[int, int], Iterable[StoredEntry]] | None = None
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -258,6 +279,9 @@ class _Verification:
         self._semantics.close()
         self._blobs.close()
         sealed = self._check_seals()
+        evidence, semantics = self._evidence, self._semantics
+        again = evidence.again or _rereading(evidence.entries)
+        semantics.signed.close(again, semantics.agents_of, evidence.signatures, sealed)
         figures = {} if is_part else {"sealed": _tail(self._count - sealed)}
         newest = self._seals[-1].checkpoint if self._seals else None
         return Report(
@@ -431,6 +455,15 @@ class _Verification:
                 sound.append(seal)
         added, retired = self._semantics.keys_added, self._semantics.keys_retired
         return self._keys.judge(self._seals, sound, added, retired, self._findings)
+
+
+def _rereading(
+    entries: Iterable[StoredEntry],
+) -> Callable[[int, int], Iterable[StoredEntry]] | None:
+    if not isinstance(entries, Sequence):
+        return None
+    known = {stored.seq: stored for stored in entries}
+    return lambda first, stop: [known[seq] for seq in range(first, stop) if seq in known]
 
 
 def _tail(unsealed: int) -> str:
@@ -743,7 +776,14 @@ class _Key(msgspec.Struct, gc=False):
     key: str
 
 
+class _Agent(msgspec.Struct, gc=False):
+    """The part of a planned run that says who executes it."""
+
+    agent: str = ""
+
+
 _KEYS: Final = msgspec.json.Decoder(list[_Key])
+_AGENTS: Final = msgspec.json.Decoder(list[_Agent])
 
 
 def _read_roster(named: str, data: bytes) -> _Roster:
@@ -782,6 +822,7 @@ class _Semantics:
         self.judged = 0
         self._is_opened = False
         self._last_roster: _Roster | None = None
+        self.signed = Signed(findings.add)
         #: Entry type -> what takes in an entry of it.
         self.handlers: Final[dict[str, Callable[[Any, int], None]]] = {
             "run.started": self._started,
@@ -796,6 +837,10 @@ class _Semantics:
             "key.retired": self._key_retired,
             "blob.erased": self._erased,
             "ledger.adopted": self._adopted,
+            "person.added": self._changed,
+            "person.revoked": self._changed,
+            "decision.made": self._decided,
+            "agent.key": self._keyed,
         }
 
     def observe(self, entry: Entry, seq: int) -> None:
@@ -1017,6 +1062,26 @@ class _Semantics:
         body: KeyAdded = entry.body
         if body.role == "seal":
             self.keys_added.setdefault(body.key, seq)
+
+    def _changed(self, entry: Entry, seq: int) -> None:
+        self.alone(entry, seq)
+        self.signed.changed(entry, seq)
+
+    def _decided(self, entry: Entry, seq: int) -> None:
+        self.alone(entry, seq)
+        self.signed.decided(entry, seq)
+
+    def _keyed(self, entry: Entry, seq: int) -> None:
+        self.alone(entry, seq)
+        self.signed.keyed(entry, seq)
+
+    def agents_of(self, planned: RoundPlanned) -> set[str]:
+        """Return the agents in a roster; none when its bytes are not there."""
+        data = self._blobs.bytes_of(planned.roster)
+        try:
+            return {run.agent for run in _AGENTS.decode(data)} if data else set()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return set()
 
     def _key_retired(self, entry: Entry, seq: int) -> None:
         self.alone(entry, seq)
