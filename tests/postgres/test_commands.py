@@ -168,9 +168,22 @@ def test_another_machine_conducts_once_it_adopted_the_ledger(
     assert (refused.status, refused.error[0]) == (4, "signer-memory-lost")
     other.done("ledger", "adopt", "--reason", "the second machine conducts from now on")
     other.done("run", "demo")
-    # And back again: this machine's memory ends before what the other one sealed.
-    assert shared.run("run", "demo").error[0] == "signer-memory-lost"
+    # And back again: what this machine remembers lies on the way, and its key signed the rest.
+    shared.done("run", "demo")
+    other.done("run", "demo")
     assert other.done("verify", "--store", "--json").json["held"]
+
+
+def test_a_seal_of_another_key_is_not_taken_for_that_of_another_machine(
+    shared: SharedProject, tmp_path: Path
+) -> None:
+    """The control: a machine whose memory is behind goes on under its own key's seals alone."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    other = shared.beside(tmp_path / "other")
+    other.done("run", "demo")
+    forged = "UPDATE runwright.seal SET note = replace(note, E'\\u2014 ', E'\\u2014 x')"
+    shared.server.psql(shared.database, forged)
+    assert shared.run("run", "demo").error[0] == "signer-memory-lost"
 
 
 # ---------------------------------------------------------------------------------- roles, SQL
