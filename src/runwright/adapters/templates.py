@@ -54,6 +54,8 @@ TEMPLATES_MAX: Final = 8
 IMPORT_S: Final = 60.0
 #: Seconds for which imports that failed are not tried again.
 REFUSED_S: Final = 300.0
+#: Seconds for which files of an installation, which no function may write, are not compared again.
+INSTALLED_S: Final = 0.1
 #: The longest script that is forked.
 SOURCE_BYTES_MAX: Final = 4 << 20
 #: Characters of a reason.
@@ -222,7 +224,10 @@ class Template:
         self.is_lent = False
         self._child = child
         self._watched = watched
+        #: What it imported, with size and time: files of the project, and of an installation.
         self._files: Mapping[str, tuple[int, int]] = {}
+        self._installed: Mapping[str, tuple[int, int]] = {}
+        self._compared_s = 0.0
         self._beside: _Beside | None = None
         self._is_over = False
         self._wrote = self._is_silent = False
@@ -241,7 +246,13 @@ class Template:
         if any(changed_ns >= began_ns + MILLISECOND_NS for _size, changed_ns in files.values()):
             return "a file changed while it was imported"
         self._beside = _Beside(said["path"], frozenset(said["top"]))
-        self._files = files
+        roots = tuple(f"{root}{os.sep}" for root in (sys.prefix, sys.base_prefix))
+        own = {
+            path for path in files if not path.startswith(roots) or _is_below(path, place.grants)
+        }
+        self._files = {path: files[path] for path in own}
+        self._installed = {path: files[path] for path in files.keys() - own}
+        self._compared_s = time.monotonic()
         self.digest = digest_of(
             {
                 "python": sys.version,
@@ -268,7 +279,7 @@ class Template:
             self._is_over
             or self.count >= RUNS_MAX
             or self._has_ended()
-            or _stats(self._files) != self._files
+            or self._has_changed()
             or self._beside is None
             or self._beside.has_changed()
             or self._watched.has_changed()
@@ -305,6 +316,19 @@ class Template:
     def _has_ended(self) -> bool:
         """Say whether its supervisor is gone: it says nothing more by itself."""
         return bool(_readable([self._child.control.fileno()], 0))
+
+    def _has_changed(self) -> bool:
+        """Say whether a file that it imported is another one.
+
+        Those of an installation are many: what was compared a moment ago is not compared again.
+        """
+        if _stats(self._files) != self._files:
+            return True
+        now_s = time.monotonic()
+        if now_s - self._compared_s < INSTALLED_S:
+            return False
+        self._compared_s = now_s
+        return _stats(self._installed) != self._installed
 
     def _has_written(self) -> bool:
         """Say whether its imports wrote anything, and read it."""
@@ -443,6 +467,10 @@ def _times(folders: Iterable[str], now_ns: int = 0) -> dict[str, int]:
     if now_ns:
         return {path: -1 if each > now_ns - TICK_NS else each for path, each in found.items()}
     return found
+
+
+def _is_below(path: str, grants: Iterable[tuple[str, int, int]]) -> bool:
+    return any(os.path.commonpath((path, grant)) == grant for grant, _device, _inode in grants)
 
 
 def _slashes(path: str) -> list[int]:
