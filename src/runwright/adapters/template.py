@@ -101,6 +101,8 @@ def _left(own: set[str]) -> str:
         if time.monotonic() > until:
             return f"its imports left {threads - 1} threads running"
         time.sleep(0.001)
+    if _has_children():
+        return "its imports left processes behind"
     if opened := _descriptors() - own:
         return f"its imports left {len(opened)} files or sockets open"
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
@@ -108,6 +110,14 @@ def _left(own: set[str]) -> str:
     if shared:
         return f"its imports left shared memory: {shared[0]}"
     return ""
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _descriptors() -> set[str]:
@@ -290,8 +300,9 @@ def _execute(request: dict[str, Any]) -> int:
     except SystemExit as error:
         return _status_of(error)
     except BaseException as error:  # noqa: BLE001 - a script may fail in any way
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace.tb_next if trace else None)
+        # Without this frame, which a plain start has not.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
         return -_signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
 

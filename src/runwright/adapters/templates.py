@@ -72,6 +72,8 @@ READ_AT_START: Final = ("PYTHON", "LD_", "LC_", "MALLOC_", "GLIBC_")
 READ_AT_START_TOO: Final = frozenset({"PATH", "HOME", "TMPDIR", "TZ", "LANG", *ONE_THREAD})
 
 ONE_SHOT: Final = "no further cycle is expected of this process, so a template would not pay"
+ENDED: Final = "its template ended while it imported"
+NO_LAUNCHER: Final = "no launcher could be started for its template"
 IS_LENT: Final = "its template is at work"
 
 
@@ -130,7 +132,8 @@ class Templates:
                 made = self._start(place, command, started)
                 if isinstance(made, str):
                     reason = _printable(made)
-                    self._refused[place] = (reason, self._clock.monotonic_s() + REFUSED_S)
+                    if made not in (ENDED, NO_LAUNCHER):
+                        self._refused[place] = (reason, self._clock.monotonic_s() + REFUSED_S)
                     return reason
                 kept = made
             # The last one is the one used last.
@@ -200,10 +203,14 @@ class Templates:
             child = self._launcher.begin(begun)
         except LauncherLost:
             remove(folder)
-            return "no launcher could be started for its template"
+            return NO_LAUNCHER
         started(child)
         template = Template(child, folder, watched)
-        problem = template.hear(place, began_ns)
+        try:
+            problem = template.hear(place, began_ns)
+        except OSError:
+            # It was told to end, or was killed.
+            problem = ENDED
         if problem:
             template.close()
             return problem
@@ -358,7 +365,7 @@ class Template:
                 continue
             piece = control.recv(size - len(told))
             if not piece:
-                return "its template ended while it imported"
+                return ENDED
             told += piece
             if len(told) == size == len(words.STARTING) + words.LENGTH_BYTES:
                 size += int.from_bytes(told[len(words.STARTING) :], "big")
