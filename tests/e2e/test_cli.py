@@ -337,9 +337,9 @@ def test_show_ledger_lists_the_newest_entries(project: Project) -> None:
     project.done("run", "demo")
     found = project.done("show", "ledger", "--limit", "3", "--json").json
     assert [entry["type"] for entry in found["entries"]][-1] == "round.judged"
-    assert (found["size"], found["sealed_size"]) == (6, 6)
-    assert found["checkpoint"].startswith(found["origin"] + "\n6\n")
-    assert "6 entries, sealed up to 6" in project.done("show", "ledger").stdout
+    assert (found["size"], found["sealed_size"]) == (8, 8)
+    assert found["checkpoint"].startswith(found["origin"] + "\n8\n")
+    assert "8 entries, sealed up to 8" in project.done("show", "ledger").stdout
 
 
 def test_show_schedule_names_the_next_occurrences(project: Project) -> None:
