@@ -30,7 +30,8 @@ test: tools $(VENV)/dev.stamp ## Run every test
 
 tools: # What tests run beside Python, from Debian's packages where it is missing.
 	@missing="" failed="" apt="apt-get -y -qq -o Acquire::http::Timeout=30"; \
-	for tool in openssl:openssl strace:strace go:golang-go; do \
+	for tool in openssl:openssl strace:strace bwrap:bubblewrap go:golang-go \
+	  ssh-keygen:openssh-client systemd-analyze:systemd; do \
 	  command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	[ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || \
 	  missing="$$missing golang-golang-x-mod-dev"; \

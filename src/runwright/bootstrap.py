@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -22,12 +22,13 @@ from runwright.kernel.errors import (
     Usage,
     VerificationFailed,
 )
-from runwright.kernel.ports import Batch, Bell, Messages, Store
+from runwright.kernel.ports import Batch, Bell, Messages, Store, Table
 from runwright.kernel.record.entries import LedgerOpened, decode
 
 if TYPE_CHECKING:
     from runwright.adapters.libpq import Target
     from runwright.adapters.listening import Channel
+    from runwright.adapters.notify import Notifier
     from runwright.adapters.postgres import PostgresStore
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
@@ -69,6 +70,12 @@ class ProjectStore(Store, Protocol):
 
     def holder(self) -> str:
         """Return who conducts; empty when nobody does."""
+
+    def install_views(self, tables: Sequence[Table]) -> list[str]:
+        """Make the views anew; return their names. Raises: usage."""
+
+    def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
+        """Take down those that are ours; return their names."""
 
 
 def workloads() -> Mapping[str, Workload]:
@@ -253,6 +260,14 @@ def bell(path: Path | Channel) -> Bell:
     return ListeningBell(path)
 
 
+def notifier(loaded: Loaded, stop: Stop) -> Notifier:
+    """Return what speaks to the service manager that started this process, if one did."""
+    from runwright.adapters.notify import Notifier  # lazy: only a conductor that stays is watched
+
+    drain_s = loaded.settings.conductor.drain_s
+    return Notifier(os.environ, clock=CLOCK, stop=stop, drain_s=drain_s)
+
+
 @contextmanager
 def conducting(
     loaded: Loaded,
@@ -260,6 +275,7 @@ def conducting(
     messages: Messages,
     stop: Stop | None = None,
     continuous: bool = False,
+    pulse: Callable[[], float | None] | None = None,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
 
@@ -316,6 +332,8 @@ def conducting(
                 outbox_max=settings.conductor.outbox_max,
                 meanwhile=[_import_signatures, _import_fractions],
             )
+            if pulse is not None:
+                ports = ports._replace(pulse=pulse)
             try:
                 conductor = Conductor(ports, stop=stop)
                 yield conductor, ports
@@ -349,7 +367,12 @@ def private_paths(loaded: Loaded) -> list[Path]:
     beside = [store.with_name(store.name + end) for end in STORE_FILES]
     memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
     keys, scratch = loaded.path(settings.signer.keys), loaded.path(settings.conductor.scratch)
-    return [*beside, keys, scratch, *memories]
+    return [*beside, keys, scratch, service_folder(loaded), *memories]
+
+
+def service_folder(loaded: Loaded) -> Path:
+    """Return the folder of what a service of the project is given: variables with passwords."""
+    return loaded.folder / ".runwright" / "service"
 
 
 def problem_of(loaded: Loaded, work: Command) -> str:
@@ -371,6 +394,13 @@ def best_level() -> str:
     from runwright.adapters import commands  # lazy: only the doctor asks
 
     return commands.best_level()
+
+
+def lacking() -> str:
+    """Return why this machine does not hold T2; empty when it does."""
+    from runwright.adapters import commands  # lazy: only the doctor asks
+
+    return commands.lacking()
 
 
 def code_digest(kind: str) -> str:
@@ -495,12 +525,12 @@ def _sealed_by(loaded: Loaded, folder: Path) -> Mapping[str, Any] | None:
     return {"origin": origin, "store": store.name, "keys": str(folder), "seal_key": key}
 
 
-def keep(path: Path, text: str) -> None:
+def keep(path: Path, text: str | bytes, *, mode: int = 0o644) -> None:
     """Write a small file of a project, whole and synced. Raises: store-unwritable."""
     from runwright.adapters.files import write_whole  # lazy: only init
 
     try:
-        write_whole(path, text.encode())
+        write_whole(path, text if isinstance(text, bytes) else text.encode(), mode=mode)
     except OSError as error:
         message = f"{path} cannot be written: {error.strerror}"
         raise StoreUnwritable(message) from error
@@ -573,6 +603,17 @@ def rebuild(loaded: Loaded, *, write: bool) -> list[Mapping[str, str]]:
     finally:
         store.close()
     return [msgspec.structs.asdict(item) for item in found]
+
+
+def views_of(loaded: Loaded, *, install: bool) -> Mapping[str, Any]:
+    """Make or take down the views over the tables of workloads. Raises: usage."""
+    tables = [table for workload in workloads().values() for table in workload.tables]
+    store = open_store(loaded)
+    try:
+        done = store.install_views(tables) if install else store.uninstall_views(tables)
+        return {"store": store.name, "views": done}
+    finally:
+        store.close()
 
 
 def spec_of(known: Mapping[str, Workload], row: Mapping[str, Any]) -> Any:

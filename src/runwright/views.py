@@ -11,11 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from runwright.kernel.drive.recall import Recalled, read, recall
-from runwright.kernel.drive.schedule import occurrences
-from runwright.kernel.drive.service import anchored
+from runwright.kernel.drive.schedule import anchored, occurrences
+from runwright.kernel.drive.service import read_schedule
+from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.errors import UnknownName
 from runwright.kernel.ports import Store
-from runwright.kernel.run import instant_text, run_id
+from runwright.kernel.run import InForce, instant_text, run_id
 from runwright.kernel.workload import Workload
 
 #: How many characters of an output are shown as its tail.
@@ -385,15 +386,15 @@ def schedule(
     """Return every applied spec with its last and its next occurrences."""
     shown = []
     for row in store.rows("spec", order="name"):
-        spec: Any = msgspec.json.decode(row["body"], type=workloads[row["kind"]].Spec)
+        found = runs_by(store, workloads, row)
         last = store.rows(
             "tick", {"kind": row["kind"], "name": row["name"]}, order="-last_ms", limit=1
         )
         upcoming: Sequence[int] = ()
-        text = "on request"
-        if spec.schedule is not None:
-            planned = anchored(spec.schedule, row["applied_ms"])
-            text = describe(spec.schedule)
+        text = f"refused: {found.refused}" if found.refused else "on request"
+        if found.schedule is not None:
+            planned = anchored(found.schedule, row["applied_ms"])
+            text = describe(found.schedule)
             if planned.enabled:
                 upcoming = _first(occurrences(planned, now_ms, now_ms + 400 * 86_400_000), count)
         shown.append(
@@ -401,12 +402,20 @@ def schedule(
                 "kind": row["kind"],
                 "name": row["name"],
                 "schedule": text,
+                "refused": found.refused,
+                "since": instant_text(row["since_ms"]) if found == in_force_of(row) else None,
                 "last": instant_text(last[0]["last_ms"]) if last else None,
                 "last_state": last[0]["state"] if last else None,
                 "next": [instant_text(instant) for instant in upcoming],
             }
         )
     return shown
+
+
+def runs_by(store: Store, workloads: Mapping[str, Workload], row: Mapping[str, Any]) -> InForce:
+    """Return what the spec of a row runs by, as operators left it now, recorded or not yet."""
+    workload = workloads[row["kind"]]
+    return read_schedule(workload, decode_spec(workload, row["body"]), store)
 
 
 def _first(instants: Any, count: int) -> list[int]:

@@ -43,22 +43,32 @@ THING = Table(
 )
 
 
+#: A table whose columns have types of their own where a store has them.
+TYPED = Table(
+    name="typed",
+    columns=("id", "config", "at", "enabled", "score"),
+    key=("id",),
+    sql=str(Path(__file__).with_name("thing.sql")),
+    types={"config": "json", "at": "instant", "enabled": "flag", "score": "number"},
+)
+
+
 def sqlite(folder: Path) -> SqliteStore:
-    return SqliteStore(folder / "store.db", tables=[THING], create=True)
+    return SqliteStore(folder / "store.db", tables=[THING, TYPED], create=True)
 
 
 def postgres(request: pytest.FixtureRequest) -> PostgresStore:
     server = request.getfixturevalue("server")
     # A schema of its own: a database would take a hundred times as long.
     place = target(server.url("postgres"), server.new_schema(), {})
-    making = PostgresStore(place, tables=[THING], create=True)
+    making = PostgresStore(place, tables=[THING, TYPED], create=True)
     making.finish()
     making.close()
     return PostgresStore(place)
 
 
 STORES: dict[str, Callable[[Path, pytest.FixtureRequest], Any]] = {
-    "memory": lambda folder, request: MemoryStore(tables=[THING]),
+    "memory": lambda folder, request: MemoryStore(tables=[THING, TYPED]),
     "sqlite": lambda folder, request: sqlite(folder),
     "postgres": lambda folder, request: postgres(request),
 }
@@ -308,6 +318,37 @@ def test_a_row_that_was_returned_is_a_copy(store):
     store.commit(Batch(rows=[lane("x", "1")]))
     store.rows("lane")[0]["memory"] = "2"
     assert store.rows("lane")[0]["memory"] == "1"
+
+
+def test_typed_columns_carry_the_same_values_on_every_store(store):
+    """JSON as text, an instant as text in UTC, a flag as 0 or 1, a number as a decimal, or none."""
+    written = [
+        {
+            "id": 1,
+            "config": '{"a":[1,null,"x"],"priority":10,"z":{"b":0.5}}',
+            "at": "2026-03-01T06:00:00Z",
+            "enabled": 1,
+            "score": "0.050",
+        },
+        {
+            "id": 2,
+            "config": '{"text":"\\"quoted\\" \u00fc"}',
+            "at": "1999-12-31T23:59:59.125Z",
+            "enabled": 0,
+            "score": "-12345678901234567890.000000000000000001",
+        },
+        {"id": 3, "config": None, "at": None, "enabled": None, "score": None},
+    ]
+    store.commit(Batch(rows=[Row("typed", values) for values in written]))
+    assert store.rows("typed", order="id") == written
+    changed = {"id": 2, "enabled": 1, "at": "2026-03-01T06:00:00Z", "score": "7", "config": "{}"}
+    store.commit(Batch(rows=[Row("typed", changed, update=True)]))
+    assert store.rows("typed", {"id": 2}) == [changed]
+    for name, value in (("enabled", 1), ("at", "2026-03-01T06:00:00Z"), ("score", "7")):
+        found = [row["id"] for row in store.rows("typed", {name: value}, order="id")]
+        assert 2 in found
+        assert 3 not in found, name
+    assert [row["id"] for row in store.rows("typed", {"enabled": None})] == [3]
 
 
 @pytest.mark.parametrize(

@@ -10,3 +10,19 @@ CREATE TABLE thing (
     n    bigint,
     note text
 )
+-- name: typed sqlite
+CREATE TABLE typed (
+    id      INTEGER PRIMARY KEY,
+    config  TEXT,
+    at      TEXT,
+    enabled INTEGER,
+    score   TEXT
+)
+-- name: typed postgres
+CREATE TABLE typed (
+    id      bigint PRIMARY KEY,
+    config  jsonb,
+    at      timestamptz,
+    enabled boolean,
+    score   numeric
+)

@@ -252,7 +252,7 @@ here = pathlib.Path(__file__).parent
     assert runs["d"]["message"].endswith("d.py was removed after it was planned")
     assert not script.with_suffix(".ran").exists()
     # The next plan sees what stands there now, and says so by another digest.
-    project.sql("UPDATE task_registry SET enabled = task_name IN ('b')")
+    project.sql("UPDATE task_registry SET enabled = 0 WHERE task_name IN ('a', 'c', 'd')")
     project.done("run", "demo")
     (again,) = project.done("show", "latest", "--json").json["runs"]
     assert again["work"]["script"]["digest"] != runs["b"]["work"]["script"]["digest"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -48,6 +49,23 @@ def unable() -> str:
         return "needs Linux"
     done = subprocess.run([*apart(), "true"], capture_output=True, check=False)
     return "" if done.returncode == 0 else "needs root, or user namespaces"
+
+
+@functools.cache
+def unheld(level: Level, user: User) -> str:
+    """Return why a level is not held for a user of this machine; empty when it is."""
+    if level != "T2":
+        return ""
+    uid = 0 if user == "root" else OTHER if is_root() else os.geteuid()
+    switch = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
+    with folder() as base:
+        source = interpreter(base, uid)
+        code = "from runwright.adapters.commands import lacking; print(lacking())"
+        argv = [*apart(), *(switch if os.geteuid() != uid else []), source["python"], "-c", code]
+        done = subprocess.run(
+            argv, env=source["environment"], cwd="/", capture_output=True, text=True, check=True
+        )
+    return done.stdout.strip()
 
 
 def unshown(user: User) -> dict[str, str]:

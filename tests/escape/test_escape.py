@@ -19,6 +19,7 @@ from tests.escape.performing import (
     perform,
     selected,
     unable,
+    unheld,
     unshown,
 )
 
@@ -43,6 +44,8 @@ def test_every_attack_comes_to_what_the_table_says(
 ) -> None:
     """In both directions; no process survives; the level in the record is the one applied."""
     check_able(user)
+    if reason := unheld(level, user):
+        pytest.skip(f"{level} is refused to {user}: {reason}")
     names = selected(level, user, is_campaign=is_campaign)
     names -= {name for name in unshown(user) if name in names}
     answers = perform(level, user, only=names, is_campaign=is_campaign)
@@ -50,8 +53,8 @@ def test_every_attack_comes_to_what_the_table_says(
     assert mismatches(answers, level, user) == []
     assert [seen for seen in answers.values() if seen["survivors"]] == []
     refused = {name for name, seen in answers.items() if seen.get("reason") == "refused"}
-    unheld = {"T0": ("offline_", "granted_"), "T1": ("granted_",), "T2": ()}[level]
-    assert refused == {name for name in names if name.startswith(unheld)}
+    beyond = {"T0": ("offline_", "granted_"), "T1": ("granted_",), "T2": ()}[level]
+    assert refused == {name for name in names if name.startswith(beyond)}
     assert {answers[name]["level"] for name in names - refused} == {level}
     words = [came_to(seen) for seen in answers.values()]
     counts = {word: words.count(word) for word in ("contained", "detected", "open")}
@@ -81,7 +84,9 @@ def test_this_machine_can_show(name: str, user: User) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_command_given_by_hand_is_held_to_its_level(project: Project, level: Level) -> None:
-    """`exec` writes outside at T0, at T1 only where that is granted, and nothing of it stays."""
+    """`exec` writes outside at T0, else only where that is granted, and nothing of it stays."""
+    if reason := unheld(level, "root" if is_root() else "other"):
+        pytest.skip(f"{level} is refused: {reason}")
     target, granted = project.base / "outside", project.folder / "granted"
     granted.mkdir()
     script = f"echo x > {granted}/file; setsid sleep 600 & echo x > {target}"

@@ -27,7 +27,7 @@ class SharedProject(Project):
     def sql(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Execute a statement on the store, as an operator would."""
         with self.server.connect(self.database) as db:
-            db.execute("SET search_path = runwright, fhq_governance, public")
+            db.execute("SET search_path = runwright, fhq_governance, vision_core, fhq_meta, public")
             done = db.execute(statement.replace("?", "%s").encode(), values or None)
             return done.fetchall() if done.description else []
 

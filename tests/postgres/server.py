@@ -6,11 +6,13 @@ database of its own.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,11 +23,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.e2e.project import SOON_S
+from tests.e2e.project import SOON_S, until
 
 #: Who runs the server where the tests run as root, which PostgreSQL refuses to.
 UNPRIVILEGED = "nobody"
 SUPERUSER = "postgres"
+ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+PDEATHSIG = 1
 HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 CONF = """
 unix_socket_directories = '{folder}'
@@ -70,20 +74,40 @@ class Server:
                 stderr=log,
                 check=True,
                 timeout=SOON_S * 2,
-                env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+                env=ENVIRONMENT,
             )
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        self._call("pg_ctl", "-w", "-l", str(self.folder / "server.log"), "start")
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._bin / "postgres"), "-D", str(self._data)],
+                user=self._user,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=ENVIRONMENT,
+                # When the tests are killed, the server goes with them.
+                preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
+            )
+        until(self._takes_connections, f"the server starts: {self.folder / 'server.log'}")
 
     def stop(self, how: str = "immediate") -> None:
         """Stop it: `immediate` is a crash, `fast` rolls back what is under way."""
-        self._call("pg_ctl", "-w", "-m", how, "stop")
+        self._process.send_signal({"immediate": signal.SIGQUIT, "fast": signal.SIGINT}[how])
+        self._process.wait(SOON_S)
 
     def is_running(self) -> bool:
         """Say whether it was started and not stopped."""
-        return (self._data / "postmaster.pid").exists()
+        return self._process.poll() is None
+
+    def _takes_connections(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def url(self, database: str, user: str = SUPERUSER) -> str:
         """Return the URL of a database by the Unix socket."""

@@ -312,3 +312,25 @@ def test_a_request_by_plain_sql_is_answered(shared: SharedProject) -> None:
     until(lambda: shared.sql(asked) == [("done",)], "it is answered, long before a look")
     holder.send(signal.SIGTERM)
     assert holder.end().status == 0
+
+
+def test_a_request_that_makes_no_sense_harms_nobody(shared: SharedProject) -> None:
+    """An application may insert any text: it is refused, or answered with an error."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    holder = shared.start("run", "demo", "--continuous", "--interval", "3600")
+    holder.wait_event("round.judged")
+    insert = 'INSERT INTO request (id, kind, body, created_ms, "by", reply) '
+    for created_ms in (-1, 1 << 62):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            shared.sql(f"{insert} VALUES ('when', 'run', '', ?, '', '')", created_ms)
+    bodies = [b"", b"{", b'{"kind":"cycles","name":"no"}', b"\xff", b"[" * 5000]
+    for index, body in enumerate(bodies):
+        shared.sql(f"{insert} VALUES (?, 'run', ?, 1, 'app', ?)", f"bad-{index}", body, "x" * 99)
+    shared.sql(f"{insert} VALUES ('kind', 'no such', '', 1, '', 'runwright_bell')")
+    shared.sql("NOTIFY runwright_bell")
+    closed = "SELECT count(*) FROM request WHERE state = 'done'"
+    until(lambda: shared.sql(closed) == [(len(bodies) + 1,)], "each is answered")
+    for (result,) in shared.sql("SELECT result FROM request"):
+        assert json.loads(result)["error"] in ("usage", "unknown-name")
+    holder.send(signal.SIGTERM)
+    assert holder.end().status == 0

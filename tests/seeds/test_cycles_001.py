@@ -125,7 +125,10 @@ def test_a_dry_run_shows_the_registry_and_runs_nothing(market: Market) -> None:
     """The plan is the rows of task_registry; no table has more rows after it."""
     counts = market.project.counts()
     planned = plan(market.project)["runs"]
-    rows = market.project.sql("SELECT task_name, agent_id FROM task_registry ORDER BY task_id")
+    rows = market.project.sql(
+        "SELECT task_name, agent_id FROM task_registry WHERE task_type = 'VISION_FUNCTION'"
+        " ORDER BY task_id"
+    )
     assert [(run["function"], run["agent"]) for run in planned] == rows
     text = market.project.done("run", "market", "--dry-run").stdout.splitlines()
     assert [line.split()[1] for line in text[1:]] == NAMES
@@ -375,11 +378,12 @@ def test_successes_and_failures_are_counted(fresh: Project) -> None:
 @pytest.mark.seed("cycles-001/install-functions-registered", "cycles-001/trouble-no-tasks-register")
 def test_apply_registers_three_functions_as_often_as_wanted(fresh: Project) -> None:
     """The second time nothing changes; a row that was deleted comes back."""
-    assert fresh.sql("SELECT count(*) FROM task_registry WHERE enabled") == [(3,)]
+    counted = "SELECT count(*) FROM task_registry WHERE enabled AND task_type = 'VISION_FUNCTION'"
+    assert fresh.sql(counted) == [(3,)]
     assert fresh.done("apply", "market/cycle.yaml").stdout == "cycles/market: unchanged\n"
     fresh.sql("DELETE FROM task_registry WHERE task_name = ?", NAMES[1])
     assert fresh.done("apply", "market/cycle.yaml").stdout == "cycles/market: applied (1 added)\n"
-    assert fresh.sql("SELECT count(*) FROM task_registry WHERE enabled") == [(3,)]
+    assert fresh.sql(counted) == [(3,)]
 
 
 @pytest.mark.seed("cycles-001/install-function-files-exist", "cycles-001/trouble-file-not-found")
@@ -685,3 +689,48 @@ def test_the_version_stands_in_the_record_of_each_cycle(fresh: Project, market: 
     applied = fresh.bodies("spec.applied")
     assert [later["replaces"] for later in applied[1:]] == [each["digest"] for each in applied[:-1]]
     assert (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").startswith("# Changelog")
+
+
+# ---------------------------------------------------------------------------- people and agents
+
+
+@pytest.fixture(scope="module")
+def audited(market: Market, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the project with an owner and the auditor VEGA."""
+    project = market.project.copy_to(tmp_path_factory.mktemp("audited"))
+    for name in ("ada", "VEGA"):
+        project.done("key", "new", name)
+    owner = ["--name", "Ada", "--role", "owner", "--key", "ada.key.pub"]
+    project.done("people", "add", "ada", *owner)
+    auditor = ["--name", "Vega", "--role", "auditor", "--key", "VEGA.key.pub"]
+    signed = ["--as", "ada", "--signing-key", "ada.key", "--yes"]
+    project.done("people", "add", "VEGA", *auditor, *signed)
+    return project
+
+
+@pytest.mark.seed("cycles-001/support-auditor")
+def test_vega_is_the_auditor(audited: Project) -> None:
+    found = audited.done("people", "show", "VEGA", "--json").json
+    assert (found["roles"], found["revoked"]) == (["auditor"], None)
+    words = ["--as", "VEGA", "--reason", "x", "--key", "VEGA.key", "--yes"]
+    refused = audited.done("decide", "spec/market", "freeze", *words, status=2)
+    assert refused.error[0] == "denied"
+
+
+@pytest.mark.seed("cycles-001/state-vega-attestation")
+def test_vega_attests_a_cycle(audited: Project, market: Market) -> None:
+    words = ["--as", "VEGA", "--reason", "as planned", "--key", "VEGA.key", "--yes"]
+    audited.done("decide", market.label, "attest", *words)
+    (made,) = audited.done("show", market.label, "--json").json["decisions"]
+    assert (made["action"], made["person"], made["seqs"]) == ("attest", "VEGA", market.shown["seq"])
+    assert audited.done("verify", "--store", "--json").json["held"]
+
+
+@pytest.mark.seed("cycles-001/architecture-agent-identity")
+def test_the_orchestrating_agent_has_a_key_of_its_own(audited: Project, market: Market) -> None:
+    (key,) = audited.done("key", "show", "--agent", "LARS", "--json").json
+    assert key["state"] == "ACTIVE"
+    others = {row["agent"]: row["key"] for row in audited.done("key", "list", "--json").json}
+    assert set(others) == {"FINN", "LARS", "STIG"}
+    assert len(set(others.values())) == 3
+    assert market.ran.stderr.count("HC-LARS-ORCHESTRATOR-") >= 1

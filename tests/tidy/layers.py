@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.adapters": ("runwright.kernel", "runwright.adapters", "runwright.config"),
     "runwright.config": ("runwright.kernel", "runwright.config"),
     "runwright.views": ("runwright.kernel", "runwright.config", "runwright.views"),
+    "runwright.deployment": ("runwright.kernel", "runwright.deployment"),
     "runwright.bootstrap": (
         "runwright.kernel",
         "runwright.adapters",
@@ -38,6 +39,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
             "runwright.views",
             "runwright.bootstrap",
             "runwright.config",
+            "runwright.deployment",
             f"runwright.{name}",
         )
         for name in ("cli", "web")

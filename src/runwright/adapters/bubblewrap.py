@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any, Final
 
 from runwright.kernel.run import Command
@@ -28,6 +28,8 @@ PROBE_S: Final = 20
 SHARED: Final = ("/tmp", "/var/tmp")  # noqa: S108 - exactly these
 #: Where sockets of services stand.
 SERVICES: Final = "/run"
+#: Names that one function may be granted, each with a loopback address of its own.
+HOSTS_MAX: Final = 100
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _STREAMS: Final = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 _LOCAL: Final = "127.0.0.1"
@@ -39,7 +41,7 @@ def problem() -> str:
     program, echo = shutil.which("bwrap", path=PATH), shutil.which(ECHO, path=PATH)
     if program is None or echo is None:
         return f"bubblewrap is not installed: no {ECHO if program else 'bwrap'} on {PATH}"
-    if os.stat(program).st_mode & stat.S_ISUID:
+    if Path(program).stat().st_mode & stat.S_ISUID:
         return f"{program} is set-user-id, so what it makes cannot be entered"
     argv = [program, *_spaces(network=True), *_base(), "--", echo]
     try:
@@ -115,13 +117,13 @@ def _base() -> Iterator[str]:
     yield from ("--perms", "1777", "--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
     yield from ("--proc", "/proc")
     for path in SHARED:
-        if os.path.realpath(path) == path and os.path.isdir(path):
+        if os.path.realpath(path) == path and Path(path).is_dir():
             yield from ("--perms", "1777", "--tmpfs", path)
 
 
 def _services(*, isolated: bool) -> Iterator[str]:
     """Yield the words that hide the sockets of services; names are still resolved."""
-    if os.path.isdir(SERVICES):
+    if Path(SERVICES).is_dir():
         yield from ("--perms", "0755", "--tmpfs", SERVICES)
     names = os.path.realpath("/etc/resolv.conf")
     if not isolated and names.startswith(f"{SERVICES}/"):
@@ -132,7 +134,7 @@ def _shown(command: Command, program: str) -> list[str]:
     """Return the resolved paths that the plan names."""
     script = [command.script.root, command.script.path] if command.script else []
     folder = [command.folder] if command.folder else []
-    found = [*script, *folder, os.path.dirname(os.path.join(command.folder, program))]
+    found = [*script, *folder, str(Path(command.folder, program).parent)]
     if os.path.realpath(program) == os.path.realpath(sys.executable):
         found += [sys.prefix, sys.base_prefix]
     return [*dict.fromkeys(map(os.path.realpath, found))]
@@ -144,7 +146,7 @@ def _within(paths: Iterable[str], folders: Iterable[str]) -> list[str]:
 
 
 def _holds(folder: str, path: str) -> bool:
-    return path == folder or PurePath(path).is_relative_to(folder)
+    return path == folder or Path(path).is_relative_to(folder)
 
 
 def _bound(how: str, paths: Iterable[str]) -> Iterator[str]:
@@ -157,9 +159,9 @@ def _hidden(private: Sequence[str], shown: Sequence[str], scratch: str) -> Itera
 
     A folder that holds nothing but private ones goes whole, so that not even names are left.
     """
-    folders = {path for path in private if os.path.isdir(path) and not os.path.islink(path)}
-    files = {path for path in private if os.path.isfile(path)}
-    for folder in {os.path.dirname(path) for path in private}:
+    folders = {path for path in private if Path(path).is_dir()}
+    files = {path for path in private if Path(path).is_file()}
+    for folder in {str(Path(path).parent) for path in private}:
         if _is_private(folder, private) and not any(_holds(folder, path) for path in shown):
             folders.add(folder)
     outer = {path for path in folders if not _inside(path, folders)}
@@ -176,10 +178,10 @@ def _hidden(private: Sequence[str], shown: Sequence[str], scratch: str) -> Itera
 
 def _is_private(folder: str, private: Sequence[str]) -> bool:
     try:
-        names = os.listdir(folder)
+        found = [*map(str, Path(folder).iterdir())]
     except OSError:
         return False
-    return all(f"{folder}/{name}" in private for name in names)
+    return all(path in private for path in found)
 
 
 def _inside(path: str, folders: Collection[str]) -> bool:
@@ -202,9 +204,15 @@ def _doors(granted: Sequence[str]) -> list[dict[str, Any]]:
         if not 0 < port < 1 << 16:
             msg = f"{host}:{port} has no such port"
             raise ValueError(msg)
+        if any(sign.isspace() for sign in host):
+            msg = f"{host!r} is not the name of a host"
+            raise ValueError(msg)
         if literal := _literal(host):
             addresses[host] = literal
     names = dict.fromkeys(host for host, _port in pairs if host not in addresses)
+    if len(names) > HOSTS_MAX:
+        msg = f"{len(names)} hosts are granted, and at most {HOSTS_MAX} can be"
+        raise ValueError(msg)
     taken = {*addresses.values()}
     free = (address for n in range(1, 255) if (address := f"127.0.0.{n}") not in taken)
     addresses |= dict(zip(names, free, strict=False))

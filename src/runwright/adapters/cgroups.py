@@ -72,10 +72,9 @@ def join(path: str, most: int, pid: int = 0) -> None:
 
     Raises: OSError.
     """
-    os.mkdir(path)  # noqa: PTH102 - strings, as above
-    for name, value in (("pids.max", str(most)), ("cgroup.procs", str(pid))):
-        with open(f"{path}/{name}", "w") as file:  # noqa: PTH123 - as above
-            file.write(value)
+    door = make(path, most)
+    os.write(door, b"%d" % pid)
+    os.close(door)
 
 
 def make(path: str, most: int) -> int:

@@ -410,8 +410,10 @@ def _check_demands(command: Command, held: _Held) -> None:
         return
     if command.network != "any":
         demand = "none" if command.network == "none" else ", ".join(command.network)
-        why = "" if command.level or command.network == "none" else f"; T2 needs {lacking()}"
-        raise NotStarted("refused", f"network {demand} cannot be held at {level}{why}")
+        message = f"network {demand} cannot be held at {level}"
+        if command.network != "none" and not command.level:
+            message += f", and this machine does not hold T2: {lacking()}"
+        raise NotStarted("refused", message)
 
 
 def check_grants(command: Command, private: Sequence[str]) -> None:
@@ -442,8 +444,11 @@ def best_level() -> str:
 
 def lacking() -> str:
     """Return why this machine does not hold T2; empty when it does."""
-    if best_level() != "T1":
-        return "T1 is not held"
+    return _without_spaces() if best_level() == "T1" else "T1 is not held"
+
+
+def _without_spaces() -> str:
+    """Return why no namespaces can be made; empty when they can."""
     from runwright.adapters.bubblewrap import problem  # lazy: only at T2
 
     return problem()
@@ -457,7 +462,7 @@ def level_of(command: Command, best: str) -> str:
     if command.level in LEVELS[: LEVELS.index(PLAIN) + 1]:
         return PLAIN
     by_name = not command.level and isinstance(command.network, tuple)
-    if (command.level == "T2" or by_name) and best == "T1" and not lacking():
+    if (command.level == "T2" or by_name) and best == "T1" and not _without_spaces():
         return "T2"
     return best
 

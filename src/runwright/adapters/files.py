@@ -35,12 +35,14 @@ class FilesSink:
                 raise Deferred(message) from error
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that at every moment it is either the old one or the new one, synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
+        # Also when a part was left there by one that was cut off, and it was another's to read.
+        os.fchmod(file, mode & os.fstat(file).st_mode)
         view = memoryview(data)
         while view:
             view = view[os.write(file, view) :]

@@ -50,7 +50,8 @@ def serve(link: _socket.socket, targets: Sequence[Target]) -> None:
         for descriptor, _events in poll.poll():
             listener, target = doors[descriptor]
             try:
-                accepted, _address = listener._accept()
+                # The one that `socket` is made from, which is slow to import.
+                accepted, _address = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             except OSError:
                 # Whoever came has left again.
                 continue

@@ -24,7 +24,9 @@ import time
 from runwright.adapters.cgroups import find, prefix, remove, sweep
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
+    GIVE_UP_S,
     IGNORED,
+    SEARCH_S,
     SIGKILL,
     descendants,
     load_prctl,
@@ -36,10 +38,8 @@ from runwright.adapters.sandbox import Sandbox
 from runwright.adapters.supervisor import (
     CONDUCTOR,
     COUNTS,
-    GIVE_UP_S,
     HOLDS_T1,
     NOBODY_ASKS,
-    SEARCH_S,
     STEPS,
     Supervisor,
     report,

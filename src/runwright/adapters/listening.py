@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import psycopg
 
 from runwright.adapters.libpq import Target, connect, translate
 from runwright.adapters.postgres import SQL
+
+#: Bytes of the name of a channel; PostgreSQL refuses a longer one.
+CHANNEL_MAX: Final = 63
 
 
 class Channel(NamedTuple):
@@ -74,6 +77,9 @@ class ListeningBell:
 
     def ring(self, address: str) -> None:
         """Wake whoever listens on a channel; nobody there is nothing."""
+        if len(address.encode()) > CHANNEL_MAX:
+            # An application may insert any text as its address.
+            return
         try:
             self._db.execute(b"SELECT pg_notify(%s, '')", (address,))
         except psycopg.Error as error:

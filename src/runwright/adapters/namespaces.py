@@ -20,8 +20,15 @@ import struct
 import time
 
 from runwright.adapters.cgroups import make
-from runwright.adapters.processes import IGNORED, PDEATHSIG, RESTORED, SIGKILL
-from runwright.adapters.supervisor import GIVE_UP_S, SEARCH_S, SETTLE_S
+from runwright.adapters.processes import (
+    GIVE_UP_S,
+    IGNORED,
+    PDEATHSIG,
+    RESTORED,
+    SEARCH_S,
+    SETTLE_S,
+    SIGKILL,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ class _Space:
             os.waitpid(self.bubblewrap, 0)
             raise OSError(0, "")
         first = os.read(info, _INFO_BYTES).partition(b'"child-pid":')[2]
-        self.first = os.pidfd_open(int(first.strip().split(b",")[0].split(b"\n")[0].strip(b" }")))
+        self.first = os.pidfd_open(int(first.replace(b",", b" ").split()[0]))
         os.close(info)
         os.close(answer)
 
@@ -103,10 +110,7 @@ class _Space:
 
     def end(self) -> None:
         """Kill what is inside, and wait until the last of it is gone."""
-        try:
-            _signal.pidfd_send_signal(self.first, SIGKILL)
-        except ProcessLookupError:
-            pass
+        _kill(self.first)
         gone = select.poll()
         # Only then has it collected all that it had.
         gone.register(os.pidfd_open(self.bubblewrap), select.POLLIN)
@@ -178,6 +182,14 @@ def _keep(space: _Space, program: int, forwarder: int, complaint: int) -> NoRetu
             os.kill(os.getpid(), number)
     finally:
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 127)
+
+
+def _kill(handle: int) -> None:
+    try:
+        _signal.pidfd_send_signal(handle, SIGKILL)
+    except OSError:
+        # It has ended.
+        return
 
 
 def _running() -> int:

@@ -124,6 +124,9 @@ class PostgresLease:
     def release(self) -> None:
         """Give it up."""
         if self._store is not None:
+            # Closing is noticed by the server a moment later, and the next may ask before.
+            with contextlib.suppress(psycopg.Error):
+                self._db.execute(SQL["unlock"])
             self._db.close()
             self._store.token = None
             self._store = None
@@ -216,11 +219,64 @@ class PostgresStore:
         db, kernel = self._db, self.target.schema
         schema = schemas.get(table.schema, kernel)
         self._make_schema(schema)
-        # What a statement of a workload names stands beside it, or is the kernel's.
-        db.execute(f'SET LOCAL search_path = "{schema}", "{kernel}", pg_catalog'.encode())
+        # What a statement of a workload names stands beside it, or is the kernel's; a view shows
+        # tables of other schemas too.
+        others = sorted({*schemas.values()} - {schema}) if table.is_view else []
+        path = ", ".join(f'"{name}"' for name in (schema, *others, kernel))
+        db.execute(f"SET LOCAL search_path = {path}, pg_catalog".encode())
         db.execute(blocks(table.sql)[f"{table.name} {self.kind}"].encode())
         db.execute(f'SET LOCAL search_path = "{kernel}", pg_catalog'.encode())
         db.execute(SQL["insert-place"], (table.name, schema))
+
+    def install_views(self, tables: Sequence[Table]) -> list[str]:
+        """Make the views anew, all of them or none; return their names.
+
+        Raises: usage when something that is not ours has the name of one.
+        """
+        views, schemas = [table for table in tables if table.is_view], self._places_of(tables)
+        try:
+            with self._db.transaction():
+                for view in views:
+                    place = f'"{schemas[view.schema]}"."{view.name}"'
+                    if self._is_ours(schemas[view.schema], view.name) is False:
+                        message = f"{self.name}: {place} is there already and is not ours"
+                        hint = "Give it another name, or drop it, and try again."
+                        raise Usage(message, hint=hint)
+                    self._db.execute(f"DROP VIEW IF EXISTS {place}".encode())
+                    self._db.execute(SQL["delete-place"], (view.name,))
+                    self._create_table(view, schemas)
+        except psycopg.Error as error:
+            raise translate(error, self.name) from error
+        self._schemas = dict(self._db.execute(SQL["places"]).fetchall())
+        return [view.name for view in views]
+
+    def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
+        """Take down the views that are ours; return their names."""
+        schemas, gone = self._places_of(tables), []
+        try:
+            with self._db.transaction():
+                for view in (table for table in tables if table.is_view):
+                    if self._is_ours(schemas[view.schema], view.name):
+                        place = f'"{schemas[view.schema]}"."{view.name}"'
+                        self._db.execute(f"DROP VIEW {place}".encode())
+                        self._db.execute(SQL["delete-place"], (view.name,))
+                        gone.append(view.name)
+        except psycopg.Error as error:
+            raise translate(error, self.name) from error
+        return gone
+
+    def _places_of(self, tables: Sequence[Table]) -> dict[str, str]:
+        """Return where the schemas of workloads stand in this store, whatever is set today."""
+        return {
+            table.schema: self._schemas[table.name]
+            for table in tables
+            if not table.is_view and table.name in self._schemas
+        }
+
+    def _is_ours(self, schema: str, name: str) -> bool | None:
+        """Say whether a view was made here; None when nothing has the name."""
+        rows = self._one(SQL["relation"], (schema, name))
+        return (rows[0][0] == "v" and rows[0][1].startswith("Runwright: ")) if rows else None
 
     def _make_schema(self, schema: str) -> None:
         """Make a schema unless it is there: only making one needs a right on the database."""
@@ -339,7 +395,7 @@ class PostgresStore:
                 contents = [(item.digest, item.salt, item.data) for item in batch.contents]
                 cursor.executemany(SQL["insert-blob"], contents)
             for name in batch.emptied:
-                cursor.execute(f"DELETE FROM {self._table(name).sql}".encode())  # noqa: S608 - ours
+                cursor.execute(f"DELETE FROM {self._table(name).sql}".encode())  # noqa: S608
             upserts = [(*self._upsert(row), row) for row in batch.rows]
             for statement, group in itertools.groupby(upserts, key=lambda each: each[0]):
                 cursor.executemany(statement.encode(), [_bound(*each[1:]) for each in group])

@@ -71,7 +71,11 @@ CREATE TABLE request (
     "by"       text NOT NULL DEFAULT '',
     state      text NOT NULL DEFAULT 'open',
     result     bytea NOT NULL DEFAULT '',
-    reply      text NOT NULL DEFAULT ''
+    reply      text NOT NULL DEFAULT '',
+    -- Whoever may insert may insert anything: instants are within the years 1970 to 9999.
+    CHECK (created_ms BETWEEN 0 AND 253402300799999),
+    CHECK (length(id) BETWEEN 1 AND 200 AND length(kind) <= 100 AND length("by") <= 200),
+    CHECK (length(reply) <= 1000 AND length(body) <= 16777216)
 );
 CREATE INDEX request_open ON request (created_ms) WHERE state = 'open';
 
@@ -83,6 +87,8 @@ CREATE TABLE spec (
     applied_ms bigint NOT NULL,
     -- When the schedule that it has now came into force.
     since_ms   bigint NOT NULL,
+    -- What it runs by: JSON of its schedule, or of what operators made of it.
+    in_force   text NOT NULL,
     seq        bigint NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -246,6 +252,14 @@ INSERT INTO about (product, version) VALUES (%s, %s)
 -- name: insert-place
 INSERT INTO place (name, schema) VALUES (%s, %s)
 
+-- name: delete-place
+DELETE FROM place WHERE name = %s
+
+-- name: relation
+SELECT c.relkind::text, coalesce(obj_description(c.oid, 'pg_class'), '')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+
 -- name: places
 SELECT name, schema FROM place
 
@@ -264,6 +278,9 @@ SELECT pg_try_advisory_lock(%s)
 
 -- name: try-lock-once
 SELECT pg_try_advisory_xact_lock(%s)
+
+-- name: unlock
+SELECT pg_advisory_unlock_all()
 
 -- name: take-lease
 UPDATE lease SET token = token + 1, pid = %s, host = %s, taken = now() WHERE id = 1 RETURNING token
@@ -358,6 +375,7 @@ GRANT "{schema}_application" TO "{schema}_conductor", "{schema}_operator";
 -- The conductor appends, and keeps the rows that entries change.
 GRANT INSERT ON "{schema}".entry, "{schema}".tile TO "{schema}_conductor";
 GRANT INSERT, UPDATE ON "{schema}".seal, "{schema}".spec, "{schema}".tick, "{schema}".round, "{schema}".lane,
-    "{schema}".paper, "{schema}".request TO "{schema}_conductor";
+    "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature
+    TO "{schema}_conductor";
 GRANT INSERT, DELETE ON "{schema}".blob TO "{schema}_conductor";
 GRANT UPDATE ON "{schema}".lease TO "{schema}_conductor";

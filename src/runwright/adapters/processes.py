@@ -29,6 +29,12 @@ RESTORED: Final = (
     *(_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU),
 )
 SIGKILL: Final = _signal.SIGKILL
+#: Seconds that descendants have to end by themselves once the child has ended.
+SETTLE_S: Final = 0.05
+#: Seconds between two searches for descendants that are left.
+SEARCH_S: Final = 0.005
+#: Seconds after which who ends them gives up on processes that cannot be killed.
+GIVE_UP_S: Final = 20.0
 #: Descriptors in a request: control socket, stdout, stderr.
 PASSED: Final = 3
 INT_BYTES: Final = 4

@@ -37,6 +37,8 @@ SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.
 BUSY_MS: Final = 5_000
+#: What stands in the text of every view of ours.
+VIEW_MARK: Final = "-- Runwright: "
 _READ_CHUNK: Final = 4_096
 
 
@@ -147,6 +149,51 @@ class SqliteStore:
 
     def _ddl(self, table: Table) -> str:
         return blocks(table.sql)[f"{table.name} {self.kind}"]
+
+    def install_views(self, tables: Sequence[Table]) -> list[str]:
+        """Make the views anew, all of them or none; return their names.
+
+        Raises: usage when something that is not ours has the name of one.
+        """
+        views = [table for table in tables if table.is_view]
+        script = "".join(f"DROP VIEW IF EXISTS {view.name};\n{self._ddl(view)}\n" for view in views)
+        with self._changing_schema():
+            self._refuse_taken(views)
+            for statement in _statements(script):
+                self._db.execute(statement)
+        return [view.name for view in views]
+
+    def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
+        """Take down the views that are ours; return their names."""
+        with self._changing_schema():
+            ours = [table.name for table in tables if table.is_view and self._is_ours(table.name)]
+            for name in ours:
+                self._db.execute(f"DROP VIEW {name}")
+        return ours
+
+    @contextlib.contextmanager
+    def _changing_schema(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _translate(error, self.path) from error
+
+    def _refuse_taken(self, views: Sequence[Table]) -> None:
+        for view in views:
+            if self._is_ours(view.name) is False:
+                message = f"{self.path}: {view.name} is there already and is not ours"
+                raise Usage(message, hint="Give it another name, or drop it, and try again.")
+
+    def _is_ours(self, name: str) -> bool | None:
+        """Say whether a view was made here; None when nothing has the name."""
+        rows = self._one("SELECT type, sql FROM sqlite_master WHERE name = ?", (name,))
+        return (rows[0][0] == "view" and VIEW_MARK in rows[0][1]) if rows else None
 
     def _check_version(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -373,6 +420,16 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script, one by one."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _translate(

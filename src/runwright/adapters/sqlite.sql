@@ -51,6 +51,8 @@ CREATE TABLE spec (
     applied_ms INTEGER NOT NULL,
     -- When the schedule that it has now came into force.
     since_ms   INTEGER NOT NULL,
+    -- What it runs by: JSON of its schedule, or of what operators made of it.
+    in_force   TEXT NOT NULL,
     seq        INTEGER NOT NULL,
     PRIMARY KEY (kind, name)
 );

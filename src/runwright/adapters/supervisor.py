@@ -19,11 +19,14 @@ import time
 from runwright.adapters.cgroups import join, remove
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
+    GIVE_UP_S,
     INT_BYTES,
     IS_LINUX,
     PASSED,
     PDEATHSIG,
     RESTORED,
+    SEARCH_S,
+    SETTLE_S,
     descendants,
     descendants_elsewhere,
     receive,
@@ -56,14 +59,8 @@ BY_ITSELF, TIMEOUT, STOPPED, NO_CONDUCTOR, NO_LAUNCHER = range(5)
 #: How a supervisor ends that was never asked, because nobody can ask any more.
 NOBODY_ASKS: Final = 3
 
-#: Seconds that descendants have to end by themselves once the child has ended.
-SETTLE_S: Final = 0.05
 #: Seconds between two searches for descendants that were not asked to end yet.
 ASK_S: Final = 0.1
-#: Seconds between two searches for descendants that are left.
-SEARCH_S: Final = 0.005
-#: Seconds after which a supervisor gives up on processes that cannot be killed.
-GIVE_UP_S: Final = 20.0
 #: Bytes of a request frame's length.
 LENGTH_BYTES: Final = 4
 READ_BYTES: Final = 1 << 16

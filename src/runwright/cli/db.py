@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -77,6 +78,31 @@ def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
     return Exit.HALT if found and only_check else Exit.DONE
 
 
+@command.command("install-views")
+@json_option
+@click.pass_context
+def install_views(ctx: click.Context, *, as_json: bool) -> None:
+    """Make the views over the governance tables anew; `init` made them first."""
+    found = bootstrap.views_of(settings(ctx), install=True)
+    _print_views(found, "made", as_json=as_json)
+
+
+@command.command("uninstall-views")
+@json_option
+@click.pass_context
+def uninstall_views(ctx: click.Context, *, as_json: bool) -> None:
+    """Take down the views that were made here; what the tables hold stays."""
+    found = bootstrap.views_of(settings(ctx), install=False)
+    _print_views(found, "taken down", as_json=as_json)
+
+
+def _print_views(found: Mapping[str, Any], what: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['store']}: {', '.join(found['views']) or 'no view'} {what}")
+
+
 @command.command("roles")
 @click.option("--apply", "is_applied", is_flag=True, help="Execute it, as the user of the store.")
 @json_option
@@ -84,8 +110,8 @@ def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
 def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
     """Print the SQL that makes the roles of a shared store.
 
-    Conductor, application, operator and reader each get what they need and no more; none of them
-    can change or delete an entry.
+    Conductor, application, operator and reader: each gets what it needs and no more, and none of
+    them can change or delete an entry.
     """
     script = bootstrap.roles(settings(ctx), is_applied=is_applied)
     if as_json:

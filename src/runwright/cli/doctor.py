@@ -14,9 +14,10 @@ import click
 from runwright import bootstrap, views
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded
-from runwright.kernel.drive.schedule import due
-from runwright.kernel.drive.service import anchored, start_of
+from runwright.kernel.drive.schedule import anchored, due, start_of
+from runwright.kernel.drive.ticks import in_force_of
 from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
+from runwright.kernel.record.entries import ConductorStopped, decode
 
 #: Less free space than this beside the store is a problem, bytes.
 FREE_MIN: Final = 64 * 1024 * 1024
@@ -29,6 +30,8 @@ LEVELS: Final = {
     "T0": "T0 only: T1 needs Landlock of Linux 6.12 or later and seccomp, on x86_64 or aarch64",
     "session": "sessions only: levels need Linux",
 }
+#: What is held beside the level that is applied by default.
+T2: Final = "T2 where it is demanded (bubblewrap: namespaces, a network of its own)"
 
 
 class Finding(NamedTuple):
@@ -65,6 +68,7 @@ def _machine() -> list[Finding]:
     version = sqlite3.sqlite_version_info
     old = version < SQLITE_FIXED
     level = bootstrap.best_level()
+    lacking = bootstrap.lacking()
     return [
         Finding("python", "ok", sys.version.split()[0]),
         Finding(
@@ -83,6 +87,7 @@ def _machine() -> list[Finding]:
             "ok" if level == "T1" else "note",
             LEVELS[level],
         ),
+        Finding("isolation", "note" if lacking else "ok", f"no T2: {lacking}" if lacking else T2),
     ]
 
 
@@ -115,6 +120,7 @@ def _project(loaded: Loaded) -> list[Finding]:
             Finding("decision", "note", f"{row['subject']} ({row['state']}): {row['text']}")
             for row in views.waiting(store)
         ]
+        findings += _gone(store, conducted=bool(holder))
         waiting = views.outbox(store)
         stuck = [row for row in waiting if row["attempts"]]
         state = "problem" if stuck else "ok"
@@ -153,8 +159,11 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
     """Say which schedules have an occurrence that nobody recorded."""
     known, now_ms, found = bootstrap.workloads(), bootstrap.CLOCK.now_ms(), []
     for row in store.rows("spec"):
-        spec = bootstrap.spec_of(known, row)
-        if spec.schedule is None or not spec.schedule.enabled:
+        now = views.runs_by(store, known, row)
+        if now.refused:
+            detail = f"nothing runs {row['name']} by itself: {now.refused}"
+            found.append(Finding("schedule", "problem", detail))
+        if now.schedule is None or not now.schedule.enabled:
             continue
         last = store.rows(
             "tick",
@@ -163,9 +172,10 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
             limit=1,
         )
         decision = due(
-            anchored(spec.schedule, row["applied_ms"]),
+            anchored(now.schedule, row["applied_ms"]),
             last_ms=last[0]["last_ms"] if last else None,
-            start_ms=start_of(row["since_ms"]),
+            # What nobody has recorded yet is in force from the next look on.
+            start_ms=start_of(row["since_ms"] if now == in_force_of(row) else now_ms),
             now_ms=now_ms - 60_000,
         )
         late = len(decision.fire) + sum(item.count for item in decision.passed)
@@ -173,3 +183,19 @@ def _late(store: Any, *, conducted: bool) -> list[Finding]:
             state = "problem" if last or conducted else "note"
             found.append(Finding("schedule", state, f"{row['name']}: {late} due and not recorded"))
     return found or [Finding("schedule", "ok", "nothing is late")]
+
+
+def _gone(store: Any, *, conducted: bool) -> list[Finding]:
+    """Say that whoever kept a schedule last ended without saying so, and nobody took its place."""
+    last = store.rows("tick", {"scheduled": 1}, order="-seq", limit=1)
+    if conducted or not last:
+        return []
+    stopped = any(
+        isinstance(decode(stored.raw).body, ConductorStopped)
+        for stored in store.entries(last[0]["seq"])
+    )
+    if stopped:
+        return []
+    name = last[0]["name"]
+    detail = f"whoever kept the schedule of {name} is gone without having stopped"
+    return [Finding("scheduler", "problem", detail)]

@@ -21,7 +21,12 @@ from runwright.kernel.errors import Exit, Usage
 @click.option("--env", multiple=True, metavar="NAME", help="Grant a variable of this environment.")
 @click.option("--secret", multiple=True, metavar="NAME", help="Grant one and mask its value.")
 @click.option("--write", multiple=True, metavar="PATH", help="Grant a folder or file to write.")
-@click.option("--network", type=click.Choice(["any", "none"]), default="any", show_default=True)
+@click.option(
+    "--network",
+    multiple=True,
+    metavar="any|none|HOST:PORT",
+    help="What it may reach; HOST:PORT may be given several times.  [default: any]",
+)
 @click.option(
     "--level", type=click.Choice(["T0", "T1", "T2"]), help="The best there is unless given."
 )
@@ -32,8 +37,8 @@ from runwright.kernel.errors import Exit, Usage
 def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **granted: Any) -> int:
     """Run `-- COMMAND …` isolated, recorded and sealed; exits with its status.
 
-    It gets no variable that is not granted, and at level T1 writes only below its scratch folder
-    and what --write grants. Its output is shown when it has ended.
+    It gets no variable that is not granted, and from level T1 on writes only below its scratch
+    folder and what --write grants. Its output is shown when it has ended.
     """
     loaded = settings(ctx)
     env, secret = granted["env"], granted["secret"]
@@ -53,7 +58,7 @@ def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **g
             "env": [*env, *(name for name in secret if name not in env)],
             "secret": list(secret),
             "write": [str(Path(path).absolute()) for path in granted["write"]],
-            "network": granted["network"],
+            "network": _network(granted["network"]),
             "level": granted["level"] or "",
             "timeout_ms": int(granted["timeout"] * 1000),
             "folder": str(Path.cwd()),
@@ -81,6 +86,18 @@ def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **g
     note = f"runwright: {result['label']} {ran['status']} {ran['message']}".rstrip()
     click.echo(f"{note} (exit {status})", err=True)
     return status
+
+
+def _network(words: tuple[str, ...]) -> str | list[str]:
+    """Return what may be reached. Raises: usage."""
+    if not words or words in (("any",), ("none",)):
+        return words[0] if words else "any"
+    for word in words:
+        host, _, port = word.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            msg = f"--network {word} is not any, none or host:port"
+            raise Usage(msg, hint="Give any, or none, or HOST:PORT once or several times.")
+    return [*words]
 
 
 def _status(ran: dict[str, object], result: object) -> int:

@@ -114,12 +114,13 @@ def style(text: str, **how: Any) -> str:
 
 def denied(run: Mapping[str, Any], stderr: str) -> str:
     """Return what may have been in the way of a run that failed; empty when nothing shows."""
-    is_denied = "Permission denied" in stderr or "Operation not permitted" in stderr
-    if run["status"] != "failed" or run["level"] != "T1" or not is_denied:
+    words = ("Permission denied", "Operation not permitted", "Read-only file system")
+    is_denied = any(word in stderr for word in words)
+    if run["status"] != "failed" or run["level"] not in ("T1", "T2") or not is_denied:
         return ""
     return (
-        "At level T1 a function writes only to its scratch folder and to what `write` grants, and "
-        "cannot read the store and the keys."
+        f"At level {run['level']} a function writes only to its scratch folder and to what `write` "
+        "grants, and cannot read the store and the keys."
     )
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "key": ("key", "Make and rotate keys of agents; make a key for a person."),
     "verify": ("verify", "Verify a bundle, or the project's whole record."),
     "doctor": ("doctor", "Say what is wrong with this project and this machine."),
+    "service": ("service", "Write what keeps a spec running: systemd, cron, Docker, Windows."),
     "ledger": ("ledger", "Look after the ledger: keys, proofs, adoption, erasure."),
     "config": ("config", "Show the settings and where they come from."),
     "db": ("db", "Check the store, or bring it up to this version."),

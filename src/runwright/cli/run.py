@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from types import FrameType
 from typing import Any, Final
 
@@ -115,6 +116,12 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
     stop = handle_signals()
     serving = Serving(kind=options["kind"], name=name, interval_s=options["interval"])
     serving.since_ms = bootstrap.CLOCK.now_ms()
+    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+        serving.pulse = notifier.pulse
+        return _through_outages(loaded, serving, stop, notifier.telling(say))
+
+
+def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     while True:
         try:
             return serve(loaded, serving, stop, say)
@@ -126,6 +133,7 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
             serving.outages += 1
             wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
             say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
+            serving.pulse()
         if _wait_or_stop(wait_s, stop):
             return 128 + stop.signal
 
@@ -136,12 +144,16 @@ class Serving(msgspec.Struct, kw_only=True):
     kind: str
     name: str
     interval_s: int | None = None
+    #: The interval stands in for a schedule that is missing.
+    gives_way: bool = False
     #: When the command was given: a schedule without a grid of its own hangs on it.
     since_ms: int = 0
     #: Whether it was ever served: what is wrong from the start ends the command.
     has_begun: bool = False
     #: How often the store was lost since it last was reached.
     outages: int = 0
+    #: Tells a service manager that all is well, and says when it is to be told again.
+    pulse: Callable[[], float | None] = lambda: None
 
 
 def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
@@ -149,7 +161,9 @@ def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
 
     kind, name = serving.kind, serving.name
-    with bootstrap.conducting(loaded, messages=say, stop=stop, continuous=True) as made:
+    with bootstrap.conducting(
+        loaded, messages=say, stop=stop, continuous=True, pulse=serving.pulse
+    ) as made:
         conductor, ports = made
         try:
             bell = bootstrap.bell(bootstrap.bell_path(loaded))
@@ -169,15 +183,16 @@ def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
                         by=user(),
                     )
                     # Also after an outage: what fell due in it is owed.
-                    made.started_ms = serving.since_ms
+                    made.started_ms, made.gives_way = serving.since_ms, serving.gives_way
                     return made
 
                 serves = service()
-                if not serves.timed():
+                if serving.interval_s is None and serves.has_none():
                     serving.interval_s = ports.workloads[kind].interval_s
                     if serving.interval_s is None:
                         message = f"the spec {name!r} has no schedule"
                         raise InvalidSpec(message, hint="Give it one, or use --interval SECONDS.")
+                    serving.gives_way = True
                     serves = service()
                 say(
                     "store.reached" if serving.outages else "conductor.started",

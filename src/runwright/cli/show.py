@@ -112,13 +112,22 @@ def _print_ledger(found: dict[str, Any]) -> None:
                 entry["seq"],
                 entry["at"],
                 entry["type"],
-                entry["body"].get("key") or entry["body"].get("name") or "",
+                _about(entry["body"]),
                 ", ".join(blob["name"] for blob in entry.get("blobs", ())),
             ]
             for entry in found["entries"]
         ],
         right=["seq"],
     )
+
+
+def _about(body: dict[str, Any]) -> str:
+    """Return the one word that says what an entry is about."""
+    document = body.get("document", {})
+    for name in ("agent", "key", "name"):
+        if body.get(name) and not document:
+            return str(body[name])
+    return f"{document['action']} {document['subject'][:20]}" if document else ""
 
 
 def _print_schedule(rows: list[dict[str, Any]]) -> None:
@@ -229,7 +238,8 @@ def _print_round(found: dict[str, Any]) -> None:
     first, last = found["seq"]
     span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
     click.echo(f"ledger   {span}")
-    networks = {str(run["work"].get("network", "any")) for run in found["runs"]}
+    granted = [run["work"].get("network", "any") for run in found["runs"]]
+    networks = {each if isinstance(each, str) else " ".join(each) for each in granted}
     if networks - {"any"}:
         click.echo(f"network  {', '.join(sorted(networks))}")
     if found["stopped"]:

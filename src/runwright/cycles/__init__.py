@@ -12,6 +12,7 @@ from runwright.cycles.registry import declare
 from runwright.cycles.report import report
 from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of
 from runwright.cycles.tables import TABLES
+from runwright.cycles.timetable import in_force
 from runwright.kernel.workload import Workload
 
 WORKLOAD = Workload(
@@ -21,6 +22,7 @@ WORKLOAD = Workload(
     interval_s=CYCLE_INTERVAL_S,
     agents=agents_of,
     register=declare,
+    schedule=in_force,
     observe=observe,
     plan=plan,
     judge=judge,

@@ -14,7 +14,7 @@ from runwright.cycles import budget, snapshots
 from runwright.cycles.report import bundle, hash_chain_id
 from runwright.cycles.spec import CycleSpec
 from runwright.kernel.ports import Row
-from runwright.kernel.run import Blob, instant_text
+from runwright.kernel.run import Blob, Scheduled, instant_text
 from runwright.kernel.workload import Recorded, Tables
 
 #: How a run ended -> the decision that its row shows.
@@ -24,6 +24,8 @@ _DECISIONS: Final = {
     "interrupted": "INTERRUPTED",
     "skipped": "SKIPPED",
 }
+#: The table whose counters move.
+SCHEDULE: Final = "orchestrator_schedule"
 #: The action of one function.
 FUNCTION: Final = "VISION_FUNCTION_EXECUTION"
 #: What stands in the metadata of a function beside its own result.
@@ -54,7 +56,7 @@ def fold(recorded: Recorded, tables: Tables) -> Sequence[Row]:
     return [*rows, *budget.fold(recorded, tables), *snapshots.fold(recorded, tables)]
 
 
-def _registered(recorded: Recorded, _tables: Tables) -> Iterator[Row]:
+def _registered(recorded: Recorded, tables: Tables) -> Iterator[Row]:
     spec: CycleSpec = recorded.spec
     metadata = {
         "orchestrator_version": spec.orchestrator_version,
@@ -62,13 +64,17 @@ def _registered(recorded: Recorded, _tables: Tables) -> Iterator[Row]:
         "manages_tasks": [task.task_name for task in spec.tasks if task.enabled],
         "compliance": list(spec.compliance),
     }
-    yield _action(
+    yield from _action(
         recorded,
         "VISION_ORCHESTRATOR_REGISTRATION",
         decision="APPROVED",
         target=spec.orchestrator,
         metadata=metadata,
     )
+    counts: dict[str, Any] = {"next_execution_at": _next(recorded, tables)}
+    if not tables.rows(SCHEDULE, {"schedule_name": spec.row_name}):
+        counts |= {"last_execution_at": None, "execution_count": 0, "failure_count": 0}
+    yield Row(SCHEDULE, {"schedule_name": spec.row_name, **counts}, update=True)
 
 
 def _started(recorded: Recorded, _tables: Tables) -> Iterator[Row]:
@@ -79,7 +85,7 @@ def _started(recorded: Recorded, _tables: Tables) -> Iterator[Row]:
         "tasks_scheduled": len(recorded.runs),
         "task_names": [run.key for run in recorded.runs],
     }
-    yield _action(
+    yield from _action(
         recorded,
         "VISION_ORCHESTRATOR_CYCLE_START",
         decision="IN_PROGRESS",
@@ -104,7 +110,7 @@ def _executed(recorded: Recorded, tables: Tables) -> Iterator[Row]:
         "attempts": body.attempts,
         "level": body.level,
     }
-    yield _action(
+    yield from _action(
         recorded,
         FUNCTION,
         decision=_DECISIONS[body.status],
@@ -142,7 +148,7 @@ def _completed(recorded: Recorded, tables: Tables) -> Iterator[Row]:
     for result, (_, found) in zip(state["results"], ended, strict=True):
         result.update(_output(found.blobs, tables))
     counts = {name: state[name] for name in ("tasks_executed", "success_count", "failure_count")}
-    yield _action(
+    yield from _action(
         recorded,
         "VISION_ORCHESTRATOR_CYCLE",
         decision=body.label,
@@ -166,6 +172,54 @@ def _completed(recorded: Recorded, tables: Tables) -> Iterator[Row]:
         values["SUCCESS_RATE"] = round(100 * counts["success_count"] / executed, 2)
         values["ERROR_RATE"] = round(100 * counts["failure_count"] / executed, 2)
     yield from _metrics(recorded, spec.orchestrator, values)
+    if planned and isinstance(planned.body.occurrence, Scheduled):
+        failed = int(body.status != "PASS")
+        executed_at = _instant(planned.body.at)
+        yield from _counted(recorded, tables, spec, failed=failed, executed_at=executed_at)
+
+
+def _passed(recorded: Recorded, tables: Tables) -> Iterator[Row]:
+    """Move on the next occurrence: this one is over, and nothing was executed."""
+    yield from _counted(recorded, tables, _spec_of(recorded, tables))
+
+
+def _refused(recorded: Recorded, tables: Tables) -> Iterator[Row]:
+    if isinstance(recorded.entry.body.occurrence, Scheduled):
+        yield from _counted(recorded, tables, _spec_of(recorded, tables), failed=1)
+
+
+def _counted(
+    recorded: Recorded,
+    tables: Tables,
+    spec: CycleSpec | None,
+    *,
+    failed: int = 0,
+    executed_at: str = "",
+) -> Iterator[Row]:
+    """Move the counters of a schedule; a spec that was never applied has none."""
+    rows = tables.rows(SCHEDULE, {"schedule_name": spec.row_name}) if spec else ()
+    for row in rows:
+        values = {
+            "schedule_name": row["schedule_name"],
+            "next_execution_at": _next(recorded, tables),
+            "failure_count": row["failure_count"] + failed,
+        }
+        if executed_at:
+            count = row["execution_count"] + 1
+            values |= {"last_execution_at": executed_at, "execution_count": count}
+        yield Row(SCHEDULE, values, update=True)
+
+
+def _spec_of(recorded: Recorded, tables: Tables) -> CycleSpec | None:
+    """Return the spec that an entry names, as it was applied last before it."""
+    body = recorded.entry.body
+    rows = tables.rows("spec", {"kind": body.kind, "name": body.name})
+    return msgspec.json.decode(rows[0]["body"], type=CycleSpec) if rows else None
+
+
+def _next(recorded: Recorded, tables: Tables) -> str | None:
+    next_ms = tables.next_ms(recorded)
+    return None if next_ms is None else _instant(next_ms)
 
 
 def _erased(recorded: Recorded, tables: Tables) -> Iterator[Row]:
@@ -195,6 +249,9 @@ def _erased(recorded: Recorded, tables: Tables) -> Iterator[Row]:
 
 _FOLDS: Final = {
     "spec.applied": _registered,
+    "schedule.changed": _passed,
+    "tick.passed": _passed,
+    "tick.refused": _refused,
     "round.planned": _started,
     "run.finished": _executed,
     "round.judged": _completed,
@@ -209,12 +266,16 @@ _OUTPUT: Final = ("stdout", "stderr")
 
 def _action(
     recorded: Recorded, action_type: str, metadata: Mapping[str, Any], *, agent: str = "", **of: str
-) -> Row:
-    """Return the row of an action; `of` holds its target, its decision and why."""
+) -> Iterator[Row]:
+    """Yield the row of an action and the signature that it waits for.
+
+    `of` holds its target, its decision and why.
+    """
     entry, spec = recorded.entry, recorded.spec
     at = _instant(entry.ts)
     label = _label(recorded) or spec.name
-    return Row(
+    yield Row("signature", {"seq": entry.seq, "agent": agent or spec.agent, "key": "", "value": ""})
+    yield Row(
         "governance_action",
         {
             "action_id": entry.seq,

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from runwright.cycles.budget import standing
 from runwright.cycles.registry import Registered, select
-from runwright.cycles.spec import CycleSpec, TaskConfig
+from runwright.cycles.spec import CycleSpec, TaskConfig, network_of
 from runwright.cycles.suspension import suspensions
+from runwright.cycles.timetable import retry_of
+from runwright.kernel.canonical import exact
 from runwright.kernel.errors import Usage
 from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Requested, Tick, instant_text
@@ -41,6 +45,9 @@ def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
         tasks = [_located(root, row) for row in select(spec, rows, str(args.get("function") or ""))]
     cycle_id = _cycle_id(tick, world)
     facts: dict[str, Any] = {"cycle_id": cycle_id, "tasks": tasks}
+    retry = retry_of(spec, world)
+    if retry != spec.retry:
+        facts["retry"] = exact(msgspec.to_builtins(retry))
     if spec.budgets:
         facts["budgets"] = standing(spec, tick, world, cycle_id)
     suspended = suspensions(tick, world)
@@ -65,7 +72,7 @@ def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, 
         command=tuple(args["command"]),
         env=tuple(args.get("env", ())),
         secret=tuple(args.get("secret", ())),
-        network=args.get("network", "any"),
+        network=network_of(args.get("network", "any")),
         write=tuple(args.get("write", ())),
         level=args.get("level", ""),
         timeout_s=args.get("timeout_ms", 0) / 1000 or None,
@@ -82,12 +89,12 @@ def _ad_hoc(spec: CycleSpec, root: _Root, args: Mapping[str, Any]) -> dict[str, 
 
 def config_of(row: Registered) -> dict[str, Any]:
     """Return what a command without a registry row was granted, as a canonical value."""
-    timeout_s = row.config.timeout_s
+    timeout_s, network = row.config.timeout_s, row.config.network
     return {
         "command": list(row.config.command),
         "env": list(row.config.env),
         "secret": list(row.config.secret),
-        "network": row.config.network,
+        "network": network if isinstance(network, str) else list(network),
         "level": row.config.level,
         "timeout_ms": int(timeout_s * 1000) if timeout_s else 0,
     }

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from runwright.cycles.budget import permit
-from runwright.cycles.spec import CycleSpec, TaskConfig, read_config
+from runwright.cycles.spec import CycleSpec, TaskConfig, network_of, read_config
 from runwright.cycles.suspension import suspension_of
-from runwright.kernel.run import Command, Round, RunPlan, Script, Warm
+from runwright.kernel.run import Command, Retry, Round, RunPlan, Script, Warm
 from runwright.kernel.workload import Seen
 
 
@@ -26,7 +26,10 @@ def plan(seen: Seen) -> Round | None:
         pure=False,
         place="command",
         workers=1,
-        retry=spec.retry,
+        # A row of orchestrator_schedule may say otherwise than the spec.
+        retry=msgspec.convert(seen.facts["retry"], Retry, strict=False)
+        if "retry" in seen.facts
+        else spec.retry,
     )
 
 
@@ -73,7 +76,7 @@ def _ad_hoc(config: Mapping[str, Any]) -> TaskConfig:
         command=tuple(config["command"]),
         env=tuple(config["env"]),
         secret=tuple(config["secret"]),
-        network=config.get("network", "any"),
+        network=network_of(config.get("network", "any")),
         level=config.get("level", ""),
         timeout_s=config["timeout_ms"] / 1000 or None,
     )

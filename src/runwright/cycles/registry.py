@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from runwright.cycles import timetable
 from runwright.cycles.reconcile import WEIGHTS, default_weights
-from runwright.cycles.spec import CycleSpec, TaskConfig, check_spec, read_config
+from runwright.cycles.spec import ORCHESTRATOR, CycleSpec, Task, TaskConfig, check_spec, read_config
 from runwright.kernel.errors import InvalidSpec, UnknownName
 from runwright.kernel.ports import Row
 from runwright.kernel.run import instant_text
@@ -39,6 +40,7 @@ def declare(
     Raises: invalid-spec.
     """
     check_spec(spec)
+    others = [found for found in _specs(tables) if found.name != spec.name]
     rows = tables["task_registry"]
     known = {row["task_name"]: row for row in rows}
     now = instant_text(at_ms)
@@ -48,37 +50,46 @@ def declare(
         before = known.get(task.task_name)
         if before is not None and before["spec_name"] not in ("", spec.name):
             raise InvalidSpec(f"{task.task_name} is declared by the spec {before['spec_name']} too")
-        values = {
-            "task_name": task.task_name,
-            "task_type": task.task_type,
-            "agent_id": task.agent_id,
-            "task_description": task.task_description,
-            "task_config": msgspec.json.encode(task.task_config).decode(),
-            "enabled": int(task.enabled),
-            "spec_name": spec.name,
-        }
-        if before is None:
-            # Its task_id comes from the table, as that of a row which an operator inserts.
-            stamps = {"created_at": now, "updated_at": now}
-            counts["added"] += 1
-        elif all(_is_same(name, before[name], values[name]) for name in _DECLARED):
-            continue
-        else:
-            stamps = {
-                "task_id": before["task_id"],
-                "created_at": before["created_at"],
-                "updated_at": now,
-            }
-            counts["changed"] += 1
-        changes.append(Row("task_registry", {**values, **stamps}))
+        change = _row_of(task, spec.name, before, now)
+        if change is not None:
+            changes.append(change)
+            counts["added" if before is None else "changed"] += 1
     declared = {task.task_name for task in spec.tasks}
     for row in rows:
         if row["spec_name"] == spec.name and row["enabled"] and row["task_name"] not in declared:
             values = {"task_id": row["task_id"], "enabled": 0, "updated_at": now}
             changes.append(Row("task_registry", values, update=True))
             counts["disabled"] += 1
-    changes += default_weights(spec.orchestrator, tables.get(WEIGHTS))
-    return changes, counts
+    # Nobody's: specs may share an orchestrator.
+    of_all = _row_of(_orchestrator(spec, others), "", known.get(spec.orchestrator), now)
+    schedules = _schedules(spec, tables, others)
+    weights = default_weights(spec.orchestrator, tables.get(WEIGHTS))
+    return [*changes, *([of_all] if of_all else []), *schedules, *weights], counts
+
+
+def _specs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[CycleSpec]:
+    rows = tables.get("spec", ())
+    return [msgspec.json.decode(row["body"], type=CycleSpec) for row in rows]
+
+
+def _row_of(task: Task, spec_name: str, before: Mapping[str, Any] | None, now: str) -> Row | None:
+    """Return the row that a task leaves; None when it stands there already."""
+    values = {
+        "task_name": task.task_name,
+        "task_type": task.task_type,
+        "agent_id": task.agent_id,
+        "task_description": task.task_description,
+        "task_config": msgspec.json.encode(task.task_config).decode(),
+        "enabled": int(task.enabled),
+        "spec_name": spec_name,
+    }
+    if before is None:
+        # Its task_id comes from the table, as that of a row which an operator inserts.
+        return Row("task_registry", {**values, "created_at": now, "updated_at": now})
+    if all(_is_same(name, before[name], values[name]) for name in _DECLARED):
+        return None
+    kept = {name: before[name] for name in ("task_id", "created_at")}
+    return Row("task_registry", {**values, **kept, "updated_at": now})
 
 
 def _is_same(name: str, before: Any, declared: Any) -> bool:
@@ -89,6 +100,49 @@ def _is_same(name: str, before: Any, declared: Any) -> bool:
         return bool(msgspec.json.decode(before) == msgspec.json.decode(declared))
     except msgspec.DecodeError:  # an operator left something that is no JSON
         return False
+
+
+def _orchestrator(spec: CycleSpec, others: Sequence[CycleSpec]) -> Task:
+    """Return the row by which an orchestrator is known: it is shown, and executes nothing."""
+    sharing = [other for other in others if other.orchestrator == spec.orchestrator]
+    managed = [task.task_name for it in (spec, *sharing) for task in it.tasks if task.enabled]
+    return Task(
+        task_name=spec.orchestrator,
+        task_type=ORCHESTRATOR,
+        agent_id=spec.agent,
+        task_description=spec.title or f"Executes the enabled rows of type {spec.task_type}",
+        task_config={
+            "manages_tasks": managed,
+            "compliance": list(spec.compliance),
+            "version": spec.orchestrator_version,
+        },
+    )
+
+
+def _schedules(
+    spec: CycleSpec,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    others: Sequence[CycleSpec],
+) -> list[Row]:
+    """Return the row of the schedule, unless the spec has the same schedule as before.
+
+    What operators made of it stays until then.
+    """
+    for other in others:
+        if other.row_name == spec.row_name:
+            raise InvalidSpec(f"schedule_name: {spec.row_name} is that of the spec {other.name}")
+    rows = tables[timetable.TABLE]
+    values = timetable.declared(spec)
+    known = any(row["schedule_name"] == spec.row_name for row in rows)
+    before = [found for found in _specs(tables) if found.name == spec.name]
+    is_same = [
+        (found.row_name, found.schedule, timetable.declared(found))
+        == (spec.row_name, spec.schedule, values)
+        for found in before
+    ]
+    if known and is_same == [True]:
+        return []
+    return [Row(timetable.TABLE, {"schedule_name": spec.row_name, **values}, update=known)]
 
 
 def select(
@@ -116,6 +170,12 @@ def select(
         raise UnknownName(
             f"No tasks found: task_registry has no enabled row of task_type {spec.task_type}",
             hint="Apply a spec with tasks, or enable a row.",
+        )
+    its = (spec.orchestrator, ORCHESTRATOR)
+    if any((row["task_name"], row["task_type"]) == its and not row["enabled"] for row in rows):
+        raise UnknownName(
+            f"the orchestrator {spec.orchestrator} is disabled in task_registry",
+            hint=f"Enable its row of task_type {ORCHESTRATOR}.",
         )
     return sorted((_read(row) for row in enabled), key=_order)
 

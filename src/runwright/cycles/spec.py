@@ -16,13 +16,15 @@ from runwright.kernel.workload import SpecBase
 FUNCTION_TIMEOUT_S: Final = 300
 #: The seed's default time between cycles, seconds.
 CYCLE_INTERVAL_S: Final = 3600
+#: The type of the row by which an orchestrator is known.
+ORCHESTRATOR: Final = "SYSTEM_ORCHESTRATOR"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 #: The most modules that a function may have imported ahead.
 IMPORTS_MAX: Final = 100
 _MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_HOST_PORT: Final = re.compile(r"[A-Za-z0-9_.-]+:[0-9]{1,5}")
+_HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,10 +93,17 @@ class CycleSpec(SpecBase, frozen=True, kw_only=True, forbid_unknown_fields=True)
     function_timeout_s: float | int = FUNCTION_TIMEOUT_S
     #: For a function that exits with 75.
     retry: Retry = ONCE
+    #: Its row in orchestrator_schedule; "": the name of the spec.
+    schedule_name: str = ""
     #: What its functions may spend.
     budgets: tuple[Budget, ...] = ()
     #: Rows that applying the spec writes to the registry.
     tasks: tuple[Task, ...] = ()
+
+    @property
+    def row_name(self) -> str:
+        """The name of its row in orchestrator_schedule."""
+        return self.schedule_name or self.name
 
 
 class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +111,12 @@ class TaskConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     #: A Python file below the root; exactly one of this and `command`.
     function_path: str = ""
+    #: The same under another name.
+    script: str = ""
+    #: A function that never ends has no place in a cycle: true is refused.
+    continuous: bool = False
+    #: Refused: it is said once for a cycle, by its spec or its schedule.
+    retry: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     command: tuple[str, ...] = ()
     #: Arguments after the function's path.
     args: tuple[str, ...] = ()
@@ -130,12 +145,20 @@ def check_spec(spec: CycleSpec) -> None:
         raise InvalidSpec(f"name: {spec.name!r} is not of letters, digits, '_', '.', '-'")
     if spec.function_timeout_s <= 0:
         raise InvalidSpec(f"function_timeout_s: {spec.function_timeout_s} is not above 0")
+    for key in ("orchestrator", "schedule_name"):
+        text = getattr(spec, key)
+        if (text or key == "orchestrator") and not _NAME.fullmatch(text):
+            raise InvalidSpec(f"{key}: {text!r} is not of letters, digits, '_', '.', '-'")
+    if ORCHESTRATOR in (spec.task_type, *(task.task_type for task in spec.tasks)):
+        raise InvalidSpec(f"task_type: {ORCHESTRATOR} is that of the orchestrator itself")
     _check_budgets(spec)
-    names: set[str] = set()
+    names: set[str] = {spec.orchestrator}
     for index, task in enumerate(spec.tasks):
         key = f"tasks[{index}]"
         if not _NAME.fullmatch(task.task_name):
             raise InvalidSpec(f"{key}.task_name: {task.task_name!r} is not a name")
+        if task.task_name == spec.orchestrator:
+            raise InvalidSpec(f"{key}.task_name: {task.task_name} is that of the orchestrator")
         if task.task_name in names:
             raise InvalidSpec(f"{key}.task_name: {task.task_name} is declared twice")
         names.add(task.task_name)
@@ -185,6 +208,14 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
         return TaskConfig(), _where(str(error))
     except msgspec.DecodeError as error:
         return TaskConfig(), f"broken JSON: {error}"
+    if config.script and config.function_path:
+        return config, "script and function_path: give one of them"
+    if config.script:
+        config = msgspec.structs.replace(config, function_path=config.script)
+    if config.continuous:
+        return config, "continuous: a function that never ends has no place in a cycle"
+    if config.retry is not msgspec.UNSET:
+        return config, "retry: stands in the spec or in orchestrator_schedule, for a whole cycle"
     if not config.function_path and not config.command:
         return config, "Missing function_path in task_config"
     if config.function_path and config.command:
@@ -210,10 +241,22 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
     if config.timeout_s is not None and not 0 < config.timeout_s <= 7 * 86_400:
         return config, f"timeout_s: {config.timeout_s} is not within 0 to 604800"
     if isinstance(config.network, tuple):
-        wrong = [item for item in config.network if not _HOST_PORT.fullmatch(item)]
+        wrong = [item for item in config.network if not _is_host_port(item)]
         if wrong or not config.network:
             return config, f"network: {wrong or 'an empty list'} is not any, none or host:port"
     return config, ""
+
+
+def network_of(value: object) -> Literal["any", "none"] | tuple[str, ...]:
+    """Return what may be reached, from a canonical value."""
+    if isinstance(value, list):
+        return tuple(map(str, value))
+    return "none" if value == "none" else "any"
+
+
+def _is_host_port(text: str) -> bool:
+    found = _HOST_PORT.fullmatch(text)
+    return found is not None and 0 < int(found[1]) < 1 << 16
 
 
 def _where(message: str) -> str:

@@ -26,6 +26,11 @@ def _projection(
     )
 
 
+def _view(name: str, columns: str, *, schema: str) -> Table:
+    """Return a view: it has no key, and stands behind the tables that it shows."""
+    return Table(name=name, columns=tuple(columns.split()), key=(), sql=_SQL, schema=schema)
+
+
 TABLES: Final = (
     Table(
         name="task_registry",
@@ -70,6 +75,51 @@ TABLES: Final = (
         "metric_id cycle_id metric_type metric_name metric_value metadata recorded_at",
         schema="vision",
         types={"metric_value": "number", "metadata": "json", "recorded_at": "instant"},
+    ),
+    Table(
+        name="orchestrator_schedule",
+        columns=(
+            "schedule_id",
+            "schedule_name",
+            "schedule_type",
+            "cron_expression",
+            "interval_seconds",
+            "enabled",
+            "last_execution_at",
+            "next_execution_at",
+            "execution_count",
+            "failure_count",
+            "config",
+        ),
+        key=("schedule_name",),
+        sql=_SQL,
+        schema="vision",
+        types={
+            "enabled": "flag",
+            "last_execution_at": "instant",
+            "next_execution_at": "instant",
+            "config": "json",
+        },
+        folded=("last_execution_at", "next_execution_at", "execution_count", "failure_count"),
+    ),
+    _view(
+        "governance_actions_log",
+        "action_id action_type action_target action_target_type initiated_by initiated_at decision"
+        " decision_rationale metadata hash_chain_id signature vega_reviewed vega_override agent_id"
+        " timestamp",
+        schema="governance",
+    ),
+    _view(
+        "v_orchestrator_latest_executions",
+        "action_id timestamp cycle_status cycle_id tasks_executed success_count failure_count"
+        " metadata",
+        schema="vision",
+    ),
+    _view(
+        "v_orchestrator_performance",
+        "total_cycles_7d total_tasks_executed total_successes total_failures success_rate_percent"
+        " earliest_cycle latest_cycle",
+        schema="vision",
     ),
     Table(
         name="reconciliation_field_weights",

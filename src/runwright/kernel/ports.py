@@ -79,7 +79,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     #: Column names, in order.
     columns: tuple[str, ...]
-    #: The columns of the primary key.
+    #: The columns of the primary key; none of a view, which stands behind the tables it shows.
     key: tuple[str, ...]
     #: The .sql file that holds its DDL, in a block `-- name: TABLE STORE` for each kind of store.
     sql: str = ""
@@ -89,6 +89,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     types: Mapping[str, ColumnType] = {}
     #: The columns that follow from the record: all of a projection, none of what people keep.
     folded: tuple[str, ...] = ()
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it only shows other tables."""
+        return not self.key
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether operators edit it."""
+        return bool(self.key) and self.folded != self.columns
 
 
 class Lease(Protocol):

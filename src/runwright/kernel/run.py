@@ -129,6 +129,15 @@ class Schedule(
     enabled: bool = True
 
 
+class InForce(_Strict, frozen=True):
+    """What a spec runs by now: its own schedule, or what operators made of it."""
+
+    #: None: only when it is asked for.
+    schedule: Schedule | None = None
+    #: Why nothing runs by itself: what operators left cannot be meant.
+    refused: str = ""
+
+
 # ------------------------------------------------------------------------------------- the plan
 
 
@@ -249,6 +258,8 @@ class Retry(_Strict, frozen=True):
     attempts: int = 1
     min_s: float | int = 1
     max_s: float | int = 60
+    #: Repeat one that failed by its exit, a signal or its timeout too, not only one that asks.
+    on_failure: bool = False
 
 
 #: No repeat.

@@ -20,6 +20,7 @@ from runwright.kernel.record.entries import (
 from runwright.kernel.run import (
     Content,
     Facts,
+    InForce,
     Memory,
     Outcome,
     Round,
@@ -127,6 +128,9 @@ class Tables(Protocol):
     def blob(self, wanted: str) -> Content | None:
         """Return kept bytes by digest; None when they were erased."""
 
+    def next_ms(self, recorded: Recorded) -> int | None:
+        """Return the next occurrence of the spec's schedule, as both stand after an entry."""
+
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a run may start now, and for how long."""
@@ -180,11 +184,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     Spec: type
     #: The seed's tables that it keeps.
     tables: Sequence[Table] = ()
+    #: What a spec runs by, as operators left it; None: what its file says.
+    schedule: Callable[[Any, World], InForce] | None = None
     #: Seconds between ticks when a spec without a schedule is served; None: it needs a schedule.
     interval_s: int | None = None
     #: The agents that a spec names: each has a key once the spec is applied.
     agents: Callable[[Any], Sequence[str]] = agents_of_none
     #: (spec, at_ms, table -> its rows) -> the rows that applying a spec leaves, and counts of them.
+    #: Under "spec" stand the specs of its kind that were applied before.
     #: Raises: invalid-spec.
     register: Callable[[Any, int, Mapping[str, Rows]], tuple[Sequence[Row], Mapping[str, int]]]
     #: Read the world into facts. Raises: usage when there is nothing that could be planned.

@@ -66,7 +66,7 @@ def read_journal() -> str:
 
 def see_private() -> str:
     """Learn what stands where the store and the keys are."""
-    return " ".join(sorted(os.listdir(Path(VICTIM["store"]).parent)))
+    return " ".join(sorted(each.name for each in Path(VICTIM["store"]).parent.iterdir()))
 
 
 def read_scratch() -> str:

@@ -59,6 +59,10 @@ class RunningClock(StandingClock):
         return time.monotonic()
 
 
+#: In a project's folder when its store is a database: the URL and the schema.
+SHARED = "shared"
+
+
 class AnnouncedStore:
     """A store that says before and after each commit where it is, and waits to be told to go on."""
 
@@ -147,7 +151,7 @@ class ForgetfulSink(AppendingSink):
 def prepare(folder: Path, toy: str) -> None:
     """Make a project: keys, a store with an open ledger, an applied spec."""
     keys = create_keys(folder / "keys", ORIGIN)
-    store = SqliteStore(folder / "store.db", create=True)
+    store = new_store(folder)
     writer = _writer(folder, store, toy)
     body = LedgerOpened(
         ledger=LEDGER, seal_key=keys.seal.text(), bundle_key=keys.bundle, product="test"
@@ -158,6 +162,34 @@ def prepare(folder: Path, toy: str) -> None:
     )
     writer.close()
     store.close()
+
+
+def new_store(folder: Path) -> Any:
+    """Make the store of a project: a file, or the schema of a database that `shared` names."""
+    if not (folder / SHARED).exists():
+        return SqliteStore(folder / "store.db", create=True)
+    from runwright.adapters.postgres import PostgresStore
+
+    making = PostgresStore(_target(folder), create=True)
+    making.finish()
+    making.close()
+    return PostgresStore(_target(folder))
+
+
+def open_store(folder: Path) -> Any:
+    """Open the store of a project."""
+    if not (folder / SHARED).exists():
+        return SqliteStore(folder / "store.db")
+    from runwright.adapters.postgres import PostgresStore
+
+    return PostgresStore(_target(folder))
+
+
+def _target(folder: Path) -> Any:
+    from runwright.adapters.libpq import target
+
+    url, schema = (folder / SHARED).read_text().split()
+    return target(url, schema, {})
 
 
 def _clock(toy: str) -> StandingClock:
@@ -195,7 +227,7 @@ def drive(folder: Path, toy: str, sabotage: str) -> None:
         driving.Execution = LateExecution  # type: ignore[misc]
     if sabotage == "repeating":
         driving.add_interrupted = leave_open
-    opened = SqliteStore(folder / "store.db")
+    opened = open_store(folder)
     store = (SplitStore if sabotage == "split" else AnnouncedStore)(opened)
     writer = _writer(folder, store, toy)
     conductor = _conductor(folder, store, writer, toy, sabotage)

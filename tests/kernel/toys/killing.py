@@ -9,11 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from runwright.adapters.sqlite import SqliteStore
 from runwright.kernel.record.entries import Entry, decode
 from tests.kernel.toys import driver
 
@@ -82,8 +81,8 @@ class Project:
         self.points = ended.points
         return ended
 
-    def store(self) -> SqliteStore:
-        return SqliteStore(self.folder / "store.db")
+    def store(self) -> Any:
+        return driver.open_store(self.folder)
 
     def entries(self) -> list[Entry]:
         store = self.store()
@@ -113,9 +112,11 @@ class Project:
         }
 
 
-def prepared(folder: Path, toy: str) -> Project:
-    """Make a project of a toy."""
+def prepared(folder: Path, toy: str, shared: str = "") -> Project:
+    """Make a project of a toy; `shared` is the URL and the schema of a database."""
     folder.mkdir(parents=True)
+    if shared:
+        (folder / driver.SHARED).write_text(shared)
     if toy == "stream":
         driver.stream.write_events(folder)
     driver.prepare(folder, toy)

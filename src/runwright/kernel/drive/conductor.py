@@ -26,7 +26,7 @@ from runwright.kernel.drive.execution import (
     by_status,
     printable,
 )
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox
 from runwright.kernel.drive.projection import Projection
 from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
@@ -95,6 +95,8 @@ class Ports(NamedTuple):
     outbox_max: int = 10_000
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Conductor:
@@ -118,6 +120,7 @@ class Conductor:
             stop=self.stop,
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
+            pulse=ports.pulse,
         )
         self.outbox = Outbox(
             ports.store,
@@ -146,9 +149,12 @@ class Conductor:
 
             check(spec.schedule)
         now_ms = self._ports.clock.now_ms()
-        before = self._store.rows("spec", {"kind": kind, "name": spec.name})
-        tables = {table.name: self._store.rows(table.name) for table in workload.tables}
-        rows, counts = workload.register(spec, now_ms, tables)
+        known = self._store.rows("spec", {"kind": kind})
+        before = [row for row in known if row["name"] == spec.name]
+        # What operators edit; a projection is nobody's to declare, and grows.
+        edited = [table.name for table in workload.tables if table.is_edited]
+        tables = {name: self._store.rows(name) for name in edited}
+        rows, counts = workload.register(spec, now_ms, {**tables, "spec": known})
         kept = Content(digest=digest(body), data=body)
         replaces = before[0]["digest"] if before else ""
         is_changed = replaces != kept.digest or bool(rows)

@@ -15,7 +15,7 @@ import msgspec
 from runwright.kernel.canonical import digest, encode
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.lanes import Lanes
-from runwright.kernel.drive.lifecycle import Stop
+from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import NotCanonical, Refused, StoreCorrupt, require
@@ -51,6 +51,8 @@ REASON_MAX: Final = 100
 MESSAGE_MAX: Final = 1_000
 #: How far a place has been told to stop: not, asked, killed.
 KILLED: Final = 2
+#: Why a run failed that another attempt may mend.
+REPEATABLE: Final = frozenset({"exit", "signal", "timeout"})
 #: Seconds after which what was started is under way, and something else may take the processor.
 IDLE_S: Final = 0.003
 #: How many runs of a pure round are handed to a place at once, for each worker.
@@ -133,6 +135,8 @@ class Means(NamedTuple):
     drain_s: float
     #: Errands, done one by one whenever nothing has ended for IDLE_S.
     meanwhile: Iterator[Callable[[], object]] | None = None
+    #: Says that the loop goes round; returns seconds until it wants to be called again.
+    pulse: Callable[[], float | None] = unwatched
 
 
 class Execution:
@@ -158,6 +162,7 @@ class Execution:
         self._clock = means.clock
         self._stop = means.stop
         self._drain_s = means.drain_s
+        self._pulse = means.pulse
         self._meanwhile = means.meanwhile
         self._errand = next(means.meanwhile, None) if means.meanwhile is not None else None
         self._plans = {run.key: run for run in under_way.round.runs}
@@ -262,6 +267,8 @@ class Execution:
         unsealed_s = self._writer.wait_before_seal_s()
         if unsealed_s is not None:
             wakes.append(now_s + unsealed_s)
+        if (pulse_s := self._pulse()) is not None:
+            wakes.append(now_s + pulse_s)
         due = [wake for wake in wakes if wake is not None]
         return max(0.0, min(due) - self._clock.monotonic_s()) if due else None
 
@@ -328,7 +335,7 @@ class Execution:
         outcome = executed.outcome
         run = self._plans[outcome.key]
         attempt = self._in_flight.pop(outcome.key)
-        if executed.deferred and not self.stopped:
+        if self._is_repeatable(executed) and not self.stopped:
             wait_s = delay_s(self._it.round.retry, attempt)
             if wait_s is not None:
                 next_ms = self._clock.now_ms() + int(wait_s * 1000)
@@ -339,6 +346,12 @@ class Execution:
                 return
         self._finish(msgspec.structs.replace(outcome, attempts=attempt), executed.contents)
         lanes.ended(run)
+
+    def _is_repeatable(self, executed: Executed) -> bool:
+        """Say whether a run asks to be repeated, or failed in a round that repeats failures."""
+        outcome = executed.outcome
+        has_failed = outcome.status == "failed" and outcome.reason in REPEATABLE
+        return executed.deferred or (self._it.round.retry.on_failure and has_failed)
 
     def _ask(self, run: RunPlan) -> Permit:
         """Return whether a run may start: as planned, and as things stand now."""

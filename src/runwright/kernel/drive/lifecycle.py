@@ -32,3 +32,7 @@ class Stop:
         """Make whoever waits look again."""
         for wake in self._wakes:
             wake()
+
+
+def unwatched() -> None:
+    """Say that the loop goes round to nobody."""

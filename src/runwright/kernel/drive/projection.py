@@ -13,7 +13,7 @@ import msgspec
 
 from runwright.kernel.canonical import digest
 from runwright.kernel.drive.recall import pinned, read
-from runwright.kernel.drive.ticks import decode_spec
+from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.ports import Reader, Row
 from runwright.kernel.record.entries import (
     FOLDED,
@@ -21,12 +21,13 @@ from runwright.kernel.record.entries import (
     RoundJudged,
     RoundPlanned,
     RunFinished,
+    ScheduleChanged,
     SpecApplied,
     TickPassed,
     TickRefused,
 )
 from runwright.kernel.record.ledger import Appended
-from runwright.kernel.run import Content, RunPlan, Scheduled, run_id
+from runwright.kernel.run import Content, InForce, RunPlan, Scheduled, run_id
 from runwright.kernel.workload import Recorded, Workload
 
 #: Types that a workload's fold sees beside those of its own rounds and specs.
@@ -61,6 +62,7 @@ class Projection:
         self._contents: dict[str, Content] = {}
         self._kernel: Mapping[type, Callable[[Entry], Iterator[Row]]] = {
             SpecApplied: self._spec_applied,
+            ScheduleChanged: self._schedule_changed,
             TickPassed: self._tick_passed,
             TickRefused: self._tick_refused,
             RoundPlanned: self._round_planned,
@@ -114,20 +116,51 @@ class Projection:
                 "digest": body.digest,
                 "body": kept,
                 "applied_ms": before[0]["applied_ms"] if before else entry.ts,
-                "since_ms": self._since_ms(entry, before, kept),
+                **self._by_now(entry, before, kept),
                 "seq": entry.seq,
             },
         )
 
-    def _since_ms(self, entry: Entry, before: Sequence[Mapping[str, Any]], kept: bytes) -> int:
-        """Return when the schedule of a spec came into force: it owes nothing from before."""
+    def _by_now(
+        self, entry: Entry, before: Sequence[Mapping[str, Any]], kept: bytes
+    ) -> Mapping[str, Any]:
+        """Return what a spec runs by and since when: it owes nothing from before.
+
+        What operators made of a schedule stays in force until the spec has another one.
+        """
         workload = self._workloads[entry.body.kind]
-        if before:
-            old, new = (decode_spec(workload, body) for body in (before[0]["body"], kept))
-            if old.schedule == new.schedule:
-                since_ms: int = before[0]["since_ms"]
-                return since_ms
-        return entry.ts
+        new = decode_spec(workload, kept)
+        if before and decode_spec(workload, before[0]["body"]).schedule == new.schedule:
+            return {name: before[0][name] for name in ("in_force", "since_ms")}
+        return {"in_force": _text(InForce(schedule=new.schedule)), "since_ms": entry.ts}
+
+    def _schedule_changed(self, entry: Entry) -> Iterator[Row]:
+        body: ScheduleChanged = entry.body
+        values = {"kind": body.kind, "name": body.name, "since_ms": entry.ts}
+        found = InForce(schedule=body.schedule, refused=body.refused)
+        yield Row("spec", {**values, "in_force": _text(found)}, update=True)
+
+    def next_ms(self, recorded: Recorded) -> int | None:
+        """Return the next occurrence of the spec's schedule, as both stand after an entry."""
+        # lazy: 4 ms, and only what a schedule caused asks
+        from runwright.kernel.drive.schedule import anchored, next_after, start_of  # lazy: as above
+
+        entry, named = recorded.entry, (recorded.planned or recorded.entry).body
+        rows = self.rows("spec", {"kind": named.kind, "name": named.name})
+        row = dict(rows[0]) if rows else {}
+        if isinstance(entry.body, SpecApplied | ScheduleChanged):
+            row |= next(self._kernel[type(entry.body)](entry)).values
+        schedule = in_force_of(row).schedule if row else None
+        if schedule is None or not schedule.enabled:
+            return None
+        passed_ms = getattr(named, "last_ms", 0)
+        if isinstance(getattr(named, "occurrence", None), Scheduled):
+            passed_ms = named.occurrence.planned_ms
+        after_ms = max(entry.ts, passed_ms)
+        if row["since_ms"] == entry.ts:
+            # In force from this second on, and its first occurrence may be this second.
+            after_ms = start_of(entry.ts) - 1
+        return next_after(anchored(schedule, row["applied_ms"]), after_ms)
 
     def _tick_passed(self, entry: Entry) -> Iterator[Row]:
         body: TickPassed = entry.body
@@ -299,6 +332,10 @@ def _acted(entry: Entry) -> Iterator[Row]:
     from runwright.kernel.drive.fold import rows_of  # lazy: few entries are acts of people
 
     yield from rows_of(entry)
+
+
+def _text(found: InForce) -> str:
+    return msgspec.json.encode(found).decode()
 
 
 def _tick(entry: Entry, occurrence: Any, **more: Any) -> Row:

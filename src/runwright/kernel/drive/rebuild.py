@@ -37,15 +37,25 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 def folded(tables: Sequence[Table]) -> Mapping[str, tuple[str, ...]]:
     """Return the tables whose every column follows from the record, and their keys."""
-    ours = {table.name: table.key for table in tables if table.folded == table.columns}
+    ours = {table.name: table.key for table in tables if table.key and not table.is_edited}
     return {**KERNEL, **ours}
+
+
+def counting(tables: Sequence[Table]) -> Mapping[str, Table]:
+    """Return the tables that operators edit and of which some columns follow from the record."""
+    return {table.name: table for table in tables if table.is_edited and table.folded}
 
 
 def fold_again(store: Store, workloads: Mapping[str, Workload], into: Store) -> None:
     """Fold every entry of a store into the tables of another, which starts empty."""
     projection = Projection(into, workloads, store)
+    partly = counting([table for workload in workloads.values() for table in workload.tables])
     for stored in store.entries():
-        into.commit(Batch(rows=projection.rows_of(read(stored.raw), stored.leaf)))
+        rows = projection.rows_of(read(stored.raw), stored.leaf)
+        # What operators keep stands in no entry: the row begins with what the record knows of it.
+        into.commit(
+            Batch(rows=[Row(row.table, row.values) if row.table in partly else row for row in rows])
+        )
 
 
 def differences(store: Store, again: Store, tables: Sequence[Table]) -> list[Difference]:
@@ -53,19 +63,32 @@ def differences(store: Store, again: Store, tables: Sequence[Table]) -> list[Dif
     types = {table.name: table.types for table in tables}
     found: list[Difference] = []
     for name, key in folded(tables).items():
-        held, right = (_by_key(it, name, key, types.get(name, {})) for it in (store, again))
+        json = [column for column, kind in types.get(name, {}).items() if kind == "json"]
+        held, right = (_by_key(it, name, key, json) for it in (store, again))
         for place in sorted({*held, *right}, key=repr):
             what = _what(held.get(place), right.get(place))
             if what:
                 text = ", ".join(map(str, place))
                 found.append(Difference(table=name, key=text, what=what))
+    for name, table in counting(tables).items():
+        held, right = (_by_key(it, name, table.key, ()) for it in (store, again))
+        for place, values in sorted(right.items(), key=repr):
+            wanted = {column: values[column] for column in table.folded}
+            what = _what(held.get(place), wanted)
+            if what:
+                found.append(Difference(table=name, key=", ".join(map(str, place)), what=what))
     return found
 
 
 def rows_of(again: Store, tables: Sequence[Table]) -> Batch:
     """Return what puts the tables that were folded again in the place of the ones in use."""
     names = list(folded(tables))
-    return Batch(emptied=names, rows=[Row(name, row) for name in names for row in again.rows(name)])
+    rows = [Row(name, row) for name in names for row in again.rows(name)]
+    for name, table in counting(tables).items():
+        for row in again.rows(name):
+            values = {column: row[column] for column in (*table.key, *table.folded)}
+            rows.append(Row(name, values, update=True))
+    return Batch(emptied=names, rows=rows)
 
 
 def _what(held: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> str:
@@ -77,13 +100,13 @@ def _what(held: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> st
 
 
 def _by_key(
-    store: Store, name: str, key: Sequence[str], types: Mapping[str, str]
+    store: Store, name: str, key: Sequence[str], json: Sequence[str]
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return rows by key, JSON as values: a store may write it in its own way."""
     found = {}
     for row in store.rows(name):
         values = {
-            column: msgspec.json.decode(value) if types.get(column) == "json" else value
+            column: msgspec.json.decode(value) if column in json else value
             for column, value in row.items()
         }
         found[tuple(row[column] for column in key)] = values

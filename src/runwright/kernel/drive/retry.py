@@ -27,6 +27,9 @@ def check(retry: Retry) -> None:
     if not 1 <= retry.attempts <= ATTEMPTS_MAX:
         message = f"retry.attempts: {retry.attempts} is not within 1 to {ATTEMPTS_MAX}"
         raise InvalidSpec(message)
+    if retry.on_failure and retry.attempts == 1:
+        message = "retry.on_failure: with one attempt nothing is repeated; give attempts"
+        raise InvalidSpec(message)
     if retry.min_s < 0 or retry.max_s < retry.min_s:
         message = f"retry.max_s: {retry.max_s} is below retry.min_s {retry.min_s}"
         raise InvalidSpec(message)

@@ -21,7 +21,7 @@ import msgspec
 
 from runwright.kernel.drive.cron import EPOCH, MILLISECOND, check_cron, instants
 from runwright.kernel.errors import InvalidSpec
-from runwright.kernel.run import Dst, Schedule
+from runwright.kernel.run import Dst, Schedule, instant_text
 
 #: An occurrence seen less than this after its instant is on time.
 GRACE_MS: Final = 1_000
@@ -115,6 +115,24 @@ def next_after(schedule: Schedule, after_ms: int) -> int | None:
 def occurrences(schedule: Schedule, after_ms: int, until_ms: int) -> Iterator[int]:
     """Yield the occurrences after one instant and until another, that one included."""
     return takewhile(lambda moment_ms: moment_ms <= until_ms, _after(schedule, after_ms))
+
+
+def start_of(since_ms: int) -> int:
+    """Return the whole second in which a schedule came into force.
+
+    The grid of an interval hangs on it, so its first occurrence is due at once.
+    """
+    return since_ms // 1000 * 1000
+
+
+def anchored(schedule: Schedule, applied_ms: int) -> Schedule:
+    """Return the schedule with the grid of an interval hung on when its spec was first applied.
+
+    A schedule that names an anchor keeps it.
+    """
+    if schedule.interval_s is None or schedule.anchor:
+        return schedule
+    return msgspec.structs.replace(schedule, anchor=instant_text(applied_ms))
 
 
 def with_failures(schedule: Schedule, failures: int) -> Schedule:

@@ -18,27 +18,40 @@ from runwright.kernel.drive.schedule import (
     SECONDS_MAX,
     Decision,
     Passed,
+    anchored,
     check,
     due,
+    start_of,
     with_failures,
 )
 from runwright.kernel.drive.ticks import (
     Conducted,
     decode_spec,
     failed_request_row,
+    in_force_of,
     request_row,
 )
-from runwright.kernel.errors import Deferred, Frozen, NotCanonical, RunwrightError, Usage
-from runwright.kernel.ports import Bell
+from runwright.kernel.drive.world import StoreWorld
+from runwright.kernel.errors import (
+    Deferred,
+    Frozen,
+    InvalidSpec,
+    NotCanonical,
+    RunwrightError,
+    Usage,
+)
+from runwright.kernel.ports import Bell, Store
 from runwright.kernel.record.entries import (
     Actor,
     BlobErased,
     ConductorStopped,
     Draft,
+    ScheduleChanged,
     ScheduleOverridden,
     TickPassed,
 )
-from runwright.kernel.run import Misfire, Requested, Schedule, Scheduled, instant_text
+from runwright.kernel.run import InForce, Misfire, Requested, Schedule, Scheduled
+from runwright.kernel.workload import Workload
 
 #: The longest wait between two looks, seconds.
 LOOK_S: Final = 30.0
@@ -81,7 +94,10 @@ class Service:
         #: From when on an interval of its own is in force.
         self.started_ms = ports.clock.now_ms()
         self._queued: set[tuple[str, str]] = set()
-        self._seen: dict[tuple[str, str, str], Timed] = {}
+        #: An interval stands in for a schedule that is missing, and gives way to one.
+        self.gives_way = False
+        self._specs: dict[str, Any] = {}
+        self._seen: dict[tuple[str, str, str], Timed | None] = {}
         self._has_put_off = False
         #: A signal left work of a tick undone.
         self.undone = False
@@ -105,11 +121,12 @@ class Service:
             if unsealed_s is not None and unsealed_s <= 0:
                 self._ports.writer.seal()
                 unsealed_s = None
-            waits += [unsealed_s, self._conductor.outbox.pump()]
+            waits += [unsealed_s, self._conductor.outbox.pump(), self._ports.pulse()]
             if self._conductor.stop:
                 break
             self._bell.wait(max(0.0, min(wait for wait in waits if wait is not None)))
 
+        self._ports.pulse()
         signal = self._conductor.stop.signal
         reason = "signal" if self.undone else "drained"
         self._ports.writer.commit([Draft(body=ConductorStopped(reason=reason, signal=signal))])
@@ -141,24 +158,66 @@ class Service:
     def timed(self) -> list[Timed]:
         """Return the specs that have a schedule, as they stand in the store now."""
         found = []
-        for row in self._ports.store.rows("spec"):
-            key = (row["kind"], row["name"], row["digest"])
-            if self._only and self._only != key[:2]:
+        for known in self._ports.store.rows("spec"):
+            if self._only and self._only != (known["kind"], known["name"]):
                 continue
-            if key not in self._seen:
-                spec = decode_spec(self._ports.workloads[row["kind"]], row["body"])
-                schedule, anchor_ms, since_ms = spec.schedule, row["applied_ms"], row["since_ms"]
-                if self._interval_s:
-                    # In force from the start of this process: nothing is owed from before.
-                    schedule = every(self._interval_s, schedule)
-                    anchor_ms = since_ms = self.started_ms
-                if schedule is None:
-                    continue
-                schedule = anchored(schedule, anchor_ms)
-                check(schedule)
-                self._seen[key] = Timed(row["kind"], row["name"], schedule, start_of(since_ms))
-            found.append(self._seen[key])
+            row = self._with_changes(known)
+            place = (row["kind"], row["name"], f"{row['in_force']} {row['since_ms']}")
+            if place not in self._seen:
+                self._seen[place] = self._timed(row)
+            timed = self._seen[place]
+            if timed is not None:
+                found.append(timed)
         return found
+
+    def has_none(self) -> bool:
+        """Say whether the one spec that is served neither has a schedule nor was refused one."""
+        rows = self._ports.store.rows("spec")
+        (known,) = (row for row in rows if (row["kind"], row["name"]) == self._only)
+        row = self._with_changes(known)
+        return self._spec(row).schedule is None and in_force_of(row) == InForce()
+
+    def _timed(self, row: Mapping[str, Any]) -> Timed | None:
+        found, anchor_ms, since_ms = in_force_of(row), row["applied_ms"], row["since_ms"]
+        schedule = found.schedule
+        if self._interval_s and not (self.gives_way and found != InForce()):
+            # In force from the start of this process: nothing is owed from before.
+            schedule = every(self._interval_s, schedule or self._spec(row).schedule)
+            anchor_ms = since_ms = self.started_ms
+        if schedule is None:
+            return None
+        schedule = anchored(schedule, anchor_ms)
+        check(schedule)
+        return Timed(row["kind"], row["name"], schedule, start_of(since_ms))
+
+    def _spec(self, row: Mapping[str, Any]) -> Any:
+        if row["digest"] not in self._specs:
+            workload = self._ports.workloads[row["kind"]]
+            self._specs[row["digest"]] = decode_spec(workload, row["body"])
+        return self._specs[row["digest"]]
+
+    def _with_changes(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row of a spec; when operators changed what it runs by, record that first."""
+        workload = self._ports.workloads[row["kind"]]
+        before = in_force_of(row)
+        if workload.schedule is None:
+            return row
+        found = read_schedule(workload, self._spec(row), self._ports.store)
+        if found == before:
+            return row
+        if before.schedule is not None and not before.schedule.enabled:
+            # What fell due while it was paused is on the record as such.
+            paused = self._timed(row)
+            if paused is not None:
+                self._decide(paused, running=False)
+        body = ScheduleChanged(
+            kind=row["kind"], name=row["name"], schedule=found.schedule, refused=found.refused
+        )
+        self._ports.writer.commit([Draft(body=body)])
+        level = "error" if found.refused else "info"
+        self._ports.messages("schedule.changed", found.refused, level=level, name=row["name"])
+        (changed,) = self._ports.store.rows("spec", {"kind": row["kind"], "name": row["name"]})
+        return changed
 
     # ---------------------------------------------------------------------------------- requests
 
@@ -345,12 +404,17 @@ class Service:
         return failed
 
 
-def start_of(since_ms: int) -> int:
-    """Return the whole second in which a schedule came into force.
-
-    The grid of an interval hangs on it, so its first occurrence is due at once.
-    """
-    return since_ms // 1000 * 1000
+def read_schedule(workload: Workload, spec: Any, store: Store) -> InForce:
+    """Return what a spec runs by, as operators left it now; what contradicts itself is refused."""
+    if workload.schedule is None:
+        return InForce(schedule=spec.schedule)
+    found = workload.schedule(spec, StoreWorld(store))
+    if found.schedule is not None:
+        try:
+            check(found.schedule)
+        except InvalidSpec as error:
+            return InForce(refused=str(error))
+    return found
 
 
 def every(interval_s: int, schedule: Schedule | None) -> Schedule:
@@ -363,13 +427,3 @@ def every(interval_s: int, schedule: Schedule | None) -> Schedule:
         deadline_s=base.deadline_s,
         pause_on_failures=base.pause_on_failures,
     )
-
-
-def anchored(schedule: Schedule, applied_ms: int) -> Schedule:
-    """Return the schedule with the grid of an interval hung on when its spec was first applied.
-
-    A schedule that names an anchor keeps it.
-    """
-    if schedule.interval_s is None or schedule.anchor:
-        return schedule
-    return msgspec.structs.replace(schedule, anchor=instant_text(applied_ms))

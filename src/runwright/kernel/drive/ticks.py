@@ -11,7 +11,7 @@ from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.execution import MESSAGE_MAX, printable
 from runwright.kernel.errors import InvalidSpec, RunwrightError
 from runwright.kernel.ports import Row
-from runwright.kernel.run import Content, Tick
+from runwright.kernel.run import Content, InForce, Tick
 from runwright.kernel.workload import Seen, Workload
 
 
@@ -82,6 +82,11 @@ def decode_spec(workload: Workload, body: bytes) -> Any:
     except msgspec.DecodeError as error:
         message = f"{workload.kind}: {error}"
         raise InvalidSpec(message) from error
+
+
+def in_force_of(row: Mapping[str, Any]) -> InForce:
+    """Return what a row of the spec table says that a spec runs by."""
+    return msgspec.json.decode(row["in_force"], type=InForce)
 
 
 def request_row(request: str, result: Any) -> Row:

@@ -20,6 +20,7 @@ from runwright.kernel.errors import (
 from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
+    FOLDED,
     SEALED_AT_ONCE,
     TYPES,
     Actor,
@@ -39,9 +40,14 @@ STEP_MS_MIN: Final = 2_000
 Fold: TypeAlias = Callable[[Appended, Sequence[Content]], Sequence[Row]]
 
 
-def fold_nothing(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:  # noqa: ARG001
-    """Return no rows: for a writer of entries that no table shows."""
-    return ()
+def fold_acts(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:  # noqa: ARG001
+    """Return the rows of acts of people and keys, which need no workload to be understood."""
+    acts = [entry for entry in appended.decoded if type(entry.body) in FOLDED]
+    if not acts:
+        return ()
+    from runwright.kernel.drive.fold import rows_of  # lazy: few commits are about people
+
+    return [row for entry in acts for row in rows_of(entry)]
 
 
 class Writer:
@@ -75,7 +81,7 @@ class Writer:
             raise
         self._broken: RunwrightError | None = None
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
-        self.fold: Fold = fold_nothing
+        self.fold: Fold = fold_acts
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
 

@@ -198,11 +198,8 @@ def write_bundle(
             text = proof_text(Proof(entry.seq, path, seal.note))
             files[f"proofs/{entry.seq}.tlog-proof"] = text.encode()
     checkpoint = parse_checkpoint(parse_note(seal.note).text)
-    files["VERIFY.md"] = _verify_text(
-        checkpoint,
-        is_whole=len(entries) == seal.size,
-        is_decided=any(isinstance(entry.body, DecisionMade) for entry in decoded),
-    ).encode()
+    is_whole = len(entries) == seal.size
+    files["VERIFY.md"] = _verify_text(checkpoint, decoded, is_whole=is_whole).encode()
     files["MANIFEST.json"] = encode(_manifest(files))
     statement = encode(
         {
@@ -676,17 +673,19 @@ computed: it is the RFC 6962 tree hash over all leaf hashes.
 
 _DECISION: Final = r"""## 5. A person signed their decision
 
-For the first one here: its document, the signature over it, and a key of that person **that you
-got from somewhere else**, laid beside this folder as `../person.pub`. You need `ssh-keygen`.
+Entry {seq} is a decision of {person}: a document, and the signature over it. You need `ssh-keygen`,
+and a public key of that person **that you got from somewhere else**, laid beside this folder as
+`../{person}.pub`.
 
 ```sh
 tmp="$(mktemp -d)"
-made='s/.*"body":{"document":\(.*\),"key":"SHA256:[^"]*".*"signature":"\([^"]*\)".*"type":"decision.made".*'
-sed -n "$made/\1/p" entries.jsonl | head -n 1 | tr -d '\n' > "$tmp/document"
-{ echo '-----BEGIN SSH SIGNATURE-----'
-  sed -n "$made/\2/p" entries.jsonl | head -n 1 | fold -w 70
-  echo '-----END SSH SIGNATURE-----'; } > "$tmp/signature"
-echo "signer $(cat ../person.pub)" > "$tmp/signers"
+grep '"seq":{seq},' entries.jsonl > "$tmp/entry"
+parts='s/.*"body":{{"document":\(.*\),"key":"SHA256:[^"]*".*"signature":"\([^"]*\)".*'
+sed "$parts/\1/" "$tmp/entry" | tr -d '\n' > "$tmp/document"
+{{ echo '-----BEGIN SSH SIGNATURE-----'
+  sed "$parts/\2/" "$tmp/entry" | fold -w 70
+  echo '-----END SSH SIGNATURE-----'; }} > "$tmp/signature"
+echo "signer $(cat ../{person}.pub)" > "$tmp/signers"
 ssh-keygen -Y verify -f "$tmp/signers" -I signer -n decision@runwright \
   -s "$tmp/signature" < "$tmp/document"
 ```
@@ -694,10 +693,15 @@ ssh-keygen -Y verify -f "$tmp/signers" -I signer -n decision@runwright \
 """
 
 
-def _verify_text(checkpoint: Checkpoint, *, is_whole: bool, is_decided: bool) -> str:
+def _verify_text(checkpoint: Checkpoint, entries: Sequence[Entry], *, is_whole: bool) -> str:
+    made = [entry for entry in entries if isinstance(entry.body, DecisionMade)]
+    # One about the work tells more than one about the people.
+    made.sort(key=lambda entry: entry.body.document.subject.startswith("person/"))
     return _VERIFY.format(
-        decided=_DECISION if is_decided else "",
-        all=6 if is_decided else 5,
+        decided=_DECISION.format(seq=made[0].seq, person=made[0].body.document.person)
+        if made
+        else "",
+        all=6 if made else 5,
         what="all entries" if is_whole else "some entries",
         origin=checkpoint.origin,
         size=checkpoint.size,

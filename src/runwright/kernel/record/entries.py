@@ -25,6 +25,7 @@ from runwright.kernel.run import (
     OutcomeStatus,
     Requested,
     Resources,
+    Schedule,
     Scheduled,
     Warmth,
 )
@@ -107,6 +108,17 @@ class ScheduleOverridden(_Body, frozen=True, kw_only=True):
     kind: str
     name: str
     interval_s: int
+
+
+class ScheduleChanged(_Body, frozen=True, kw_only=True):
+    """What a spec runs by was changed beside it, by a row that operators edit."""
+
+    kind: str
+    name: str
+    #: What is in force from here on; None: it runs only when it is asked for.
+    schedule: Schedule | None = None
+    #: Why nothing runs by itself.
+    refused: str = ""
 
 
 class TickPassed(_Body, frozen=True, kw_only=True):
@@ -414,6 +426,7 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "key.retired": KeyRetired,
     "spec.applied": SpecApplied,
     "schedule.overridden": ScheduleOverridden,
+    "schedule.changed": ScheduleChanged,
     "tick.passed": TickPassed,
     "tick.refused": TickRefused,
     "round.planned": RoundPlanned,

@@ -1,0 +1,1 @@
+"""Files by which other software keeps a spec running; pure, a job becomes text."""
