@@ -183,7 +183,7 @@ def test_weights_and_tolerances_are_those_of_the_table(one: Project) -> None:
 
 def test_a_row_that_cannot_be_meant_is_told_and_nothing_passes(one: Project) -> None:
     """The store refuses it; where its checks are off, the cycle says which row is wrong."""
-    wrong = "UPDATE reconciliation_field_weights SET criticality_weight = 1.5 WHERE weight_id = 1"
+    wrong = "UPDATE reconciliation_field_weights SET criticality_weight = 1.5 WHERE weight_id = 2"
     with pytest.raises(Exception, match="CHECK constraint failed"):
         one.sql(wrong)
     one.sql("DROP TABLE reconciliation_field_weights")

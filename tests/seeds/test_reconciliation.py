@@ -21,7 +21,7 @@ ACTS = "open('../effects/trace', 'a').write('x')\n"
     "cycles-001/state-vega-attestation",
 )
 def test_a_cycle_is_reconciled_field_by_field_and_attested(project: Project) -> None:
-    """Its state is in the store, six weights in the table, and a wrong field weighs what it should."""
+    """Its state is in the store, six weights in the table; a wrong field weighs what it should."""
     project.apply(project.task("acts", ACTS))
     rules = (
         "SELECT field_name, criticality_weight, tolerance_type FROM reconciliation_field_weights"
