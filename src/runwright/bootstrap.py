@@ -211,7 +211,8 @@ def signer(loaded: Loaded, store: ProjectStore) -> FileSigner:
 
     ledger = opened(store).ledger
     memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
-    return FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin_of(store))
+    keys, shared = loaded.path(loaded.settings.signer.keys), is_shared(loaded)
+    return FileSigner(keys, memory, origin_of(store), is_shared=shared)
 
 
 def bell_path(loaded: Loaded) -> Path | Channel:

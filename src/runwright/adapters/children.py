@@ -264,6 +264,12 @@ class Launcher:
 
     def begin(self, start: Start) -> Child:
         """Start a template and return it; nobody follows it. Raises: LauncherLost."""
+        for _ in range(ATTEMPTS_MAX - 1):
+            try:
+                return self._hand_over(start)
+            except LauncherLost:
+                # The next one gets a new launcher.
+                continue
         return self._hand_over(start)
 
     def hang_up(self) -> None:

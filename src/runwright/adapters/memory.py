@@ -109,6 +109,8 @@ class MemoryStore:
 
     def commit(self, batch: Batch) -> None:
         """Write a batch, all of it or nothing. Raises: store-corrupt."""
+        if batch.failure is not None:
+            raise batch.failure
         expected = range(len(self._entries), len(self._entries) + len(batch.entries))
         if [entry.seq for entry in batch.entries] != list(expected):
             message = f"entries do not continue at seq {len(self._entries)}"

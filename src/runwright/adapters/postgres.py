@@ -331,6 +331,8 @@ class PostgresStore:
 
         Raises: store-unreachable, store-unwritable, store-corrupt, lease-lost, commit-unknown.
         """
+        if batch.failure is not None:
+            self._fail(batch, batch.failure, batch.failure.__cause__)
         if self._is_new:
             self._write(batch)
             return

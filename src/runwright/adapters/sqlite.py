@@ -228,6 +228,8 @@ class SqliteStore:
 
         Raises: store-unwritable, store-corrupt, commit-unknown.
         """
+        if batch.failure is not None:
+            raise batch.failure
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")

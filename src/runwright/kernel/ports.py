@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from runwright.kernel.errors import RunwrightError
 from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - offered here too
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
@@ -54,6 +55,8 @@ class Batch(msgspec.Struct, kw_only=True):
     erased: list[str] = []
     #: Tables that are emptied before `rows` are written.
     emptied: list[str] = []
+    #: Why its rows could not be told: it is never written, and kept aside where a store does that.
+    failure: RunwrightError | None = None
 
     def __bool__(self) -> bool:
         """Say whether there is anything to write."""

@@ -156,10 +156,12 @@ class Projection:
         passed_ms = getattr(named, "last_ms", 0)
         if isinstance(getattr(named, "occurrence", None), Scheduled):
             passed_ms = named.occurrence.planned_ms
-        after_ms = max(entry.ts, passed_ms)
-        if row["since_ms"] == entry.ts:
-            # In force from this second on, and its first occurrence may be this second.
-            after_ms = start_of(entry.ts) - 1
+        where = {"kind": named.kind, "name": named.name, "scheduled": 1}
+        last = self.rows("tick", where, order="-last_ms", limit=1)
+        # In force from this very second on, it may have its first occurrence in it.
+        is_new = row["since_ms"] == entry.ts
+        after_ms = start_of(entry.ts) - 1 if is_new else entry.ts
+        after_ms = max(after_ms, passed_ms, last[0]["last_ms"] if last else 0)
         return next_after(anchored(schedule, row["applied_ms"]), after_ms)
 
     def _tick_passed(self, entry: Entry) -> Iterator[Row]:

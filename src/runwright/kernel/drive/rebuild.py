@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from runwright.kernel.drive.projection import Projection
 from runwright.kernel.drive.recall import read
-from runwright.kernel.ports import Batch, Row, Store, Table
+from runwright.kernel.ports import Batch, ColumnType, Row, Store, Table
 from runwright.kernel.workload import Workload
 
 #: The kernel's own tables that follow from the record, and their keys.
@@ -63,15 +64,15 @@ def differences(store: Store, again: Store, tables: Sequence[Table]) -> list[Dif
     types = {table.name: table.types for table in tables}
     found: list[Difference] = []
     for name, key in folded(tables).items():
-        json = [column for column, kind in types.get(name, {}).items() if kind == "json"]
-        held, right = (_by_key(it, name, key, json) for it in (store, again))
+        held, right = (_by_key(it, name, key, types.get(name, {})) for it in (store, again))
         for place in sorted({*held, *right}, key=repr):
             what = _what(held.get(place), right.get(place))
             if what:
                 text = ", ".join(map(str, place))
                 found.append(Difference(table=name, key=text, what=what))
     for name, table in counting(tables).items():
-        held, right = (_by_key(it, name, table.key, ()) for it in (store, again))
+        theirs = {column: kind for column, kind in table.types.items() if column in table.folded}
+        held, right = (_by_key(it, name, table.key, theirs) for it in (store, again))
         for place, values in sorted(right.items(), key=repr):
             wanted = {column: values[column] for column in table.folded}
             what = _what(held.get(place), wanted)
@@ -100,14 +101,25 @@ def _what(held: Mapping[str, Any] | None, right: Mapping[str, Any] | None) -> st
 
 
 def _by_key(
-    store: Store, name: str, key: Sequence[str], json: Sequence[str]
+    store: Store, name: str, key: Sequence[str], types: Mapping[str, ColumnType]
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Return rows by key, JSON as values: a store may write it in its own way."""
+    """Return rows by key, their values in a form that every store gives them back in."""
     found = {}
     for row in store.rows(name):
-        values = {
-            column: msgspec.json.decode(value) if column in json else value
-            for column, value in row.items()
-        }
+        values = {column: _plain(value, types.get(column)) for column, value in row.items()}
         found[tuple(row[column] for column in key)] = values
     return found
+
+
+def _plain(value: Any, kind: ColumnType | None) -> Any:
+    """Return a value without what a store is free in: spaces, order, digits that say nothing."""
+    if kind in (None, "flag") or not isinstance(value, str):
+        return value
+    try:
+        if kind == "json":
+            return msgspec.json.decode(value)
+        if kind == "number":
+            return Decimal(value)
+    except (ValueError, ArithmeticError):  # somebody left what is none, which is a difference
+        return value
+    return value.removesuffix("Z").rstrip("0").rstrip(".") if "." in value else value[:-1]

@@ -117,9 +117,14 @@ class Writer:
             entries=appended.entries,
             tiles=appended.tiles,
             contents=list(contents),
-            rows=[*self.fold(appended, contents), *rows],
+            rows=list(rows),
             erased=list(erased),
         )
+        try:
+            batch.rows += self.fold(appended, contents)
+        except RunwrightError as error:
+            # The store went away while it was asked, and what happened is not to be lost with it.
+            batch.failure = error
         self._write(batch)
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
