@@ -354,3 +354,34 @@ def test_a_request_that_makes_no_sense_harms_nobody(shared: SharedProject) -> No
         assert json.loads(result)["error"] in ("usage", "unknown-name")
     holder.send(signal.SIGTERM)
     assert holder.end().status == 0
+
+
+def test_a_cycle_is_reconciled_and_a_budget_held(shared: SharedProject) -> None:
+    """The same rows as on SQLite, under the types of this store; they follow from the ledger."""
+    tasks = [shared.task(name, f"print('{name}')\n") for name in ("a", "b")]
+    shared.apply(*tasks, budgets=[{"name": "daily", "limits": {"calls": 3, "cost": "0.5"}}])
+    shared.done("run", "demo", "--at", "2026-01-01T10:00:00Z")
+    shared.done("run", "demo", "--at", "2026-01-01T11:00:00Z", status=5)
+    snapshots = (
+        "SELECT discrepancy_score::text, threshold_exceeded, reconciliation_status"
+        " FROM fhq_meta.reconciliation_snapshots"
+    )
+    assert shared.sql(snapshots) == [("0.000000", False, "RECONCILED")] * 2
+    assert shared.sql("SELECT calls, cost::text, window_key FROM budget_usage") == [
+        (3, "0", "2026-01-01")
+    ]
+    ((task, limit, actual, state),) = shared.sql(
+        "SELECT task_name, limit_value, actual_value, state FROM budget_violation"
+    )
+    assert (task, limit, actual, state) == ("b", "3", "3", "OPEN")
+    # An operator makes the table stricter, and a cycle reports a field that nobody recorded.
+    shared.sql(
+        "INSERT INTO fhq_meta.reconciliation_field_weights (component_name, field_name,"
+        " criticality_weight, tolerance_type) VALUES ('vision_ios_orchestrator', 'x', 1, 'EXACT')"
+    )
+    shared.done("run", "demo", status=5)
+    assert shared.sql(f"{snapshots} ORDER BY snapshot_id DESC LIMIT 1") == [
+        ("0.185185", True, "DIVERGENT")
+    ]
+    assert len(shared.done("show", "waiting", "--json").json) == 2
+    shared.done("db", "rebuild", "--check")
