@@ -211,7 +211,8 @@ def signer(loaded: Loaded, store: ProjectStore) -> FileSigner:
 
     ledger = opened(store).ledger
     memory = SignerMemory(memory_path(loaded, ledger, os.environ), ledger)
-    return FileSigner(loaded.path(loaded.settings.signer.keys), memory, origin_of(store))
+    keys, shared = loaded.path(loaded.settings.signer.keys), is_shared(loaded)
+    return FileSigner(keys, memory, origin_of(store), is_shared=shared)
 
 
 def bell_path(loaded: Loaded) -> Path | Channel:
@@ -330,7 +331,7 @@ def conducting(
                 codes={kind: code_digest(kind) for kind in known},
                 drain_s=settings.conductor.drain_s,
                 outbox_max=settings.conductor.outbox_max,
-                meanwhile=[_import_signatures, _import_fractions],
+                meanwhile=[_import_signatures, _prepare_entries, _import_fractions],
             )
             if pulse is not None:
                 ports = ports._replace(pulse=pulse)
@@ -353,6 +354,14 @@ def conducting(
 def _import_signatures() -> None:
     """Import what a seal needs: 15 ms that pass while the first child runs."""
     importlib.import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
+
+
+def _prepare_entries() -> None:
+    """Prepare the entries that a round ends with: 3 ms that pass while a child runs."""
+    from runwright.kernel.record.entries import RoundJudged, RunFinished  # lazy: as above
+    from runwright.kernel.record.ledger import prepare  # lazy: as above
+
+    prepare(RunFinished, RoundJudged)
 
 
 def _import_fractions() -> None:

@@ -170,9 +170,22 @@ def test_another_machine_conducts_once_it_adopted_the_ledger(
     assert (refused.status, refused.error[0]) == (4, "signer-memory-lost")
     other.done("ledger", "adopt", "--reason", "the second machine conducts from now on")
     other.done("run", "demo")
-    # And back again: this machine's memory ends before what the other one sealed.
-    assert shared.run("run", "demo").error[0] == "signer-memory-lost"
+    # And back again: what this machine remembers lies on the way, and its key signed the rest.
+    shared.done("run", "demo")
+    other.done("run", "demo")
     assert other.done("verify", "--store", "--json").json["held"]
+
+
+def test_a_seal_of_another_key_is_not_taken_for_that_of_another_machine(
+    shared: SharedProject, tmp_path: Path
+) -> None:
+    """The control: a machine whose memory is behind goes on under its own key's seals alone."""
+    shared.apply(shared.task("a", "print(1)\n"))
+    other = shared.beside(tmp_path / "other")
+    other.done("run", "demo")
+    forged = "UPDATE runwright.seal SET note = replace(note, E'\\u2014 ', E'\\u2014 x')"
+    shared.server.psql(shared.database, forged)
+    assert shared.run("run", "demo").error[0] == "signer-memory-lost"
 
 
 # ---------------------------------------------------------------------------------- roles, SQL
@@ -341,3 +354,34 @@ def test_a_request_that_makes_no_sense_harms_nobody(shared: SharedProject) -> No
         assert json.loads(result)["error"] in ("usage", "unknown-name")
     holder.send(signal.SIGTERM)
     assert holder.end().status == 0
+
+
+def test_a_cycle_is_reconciled_and_a_budget_held(shared: SharedProject) -> None:
+    """The same rows as on SQLite, under the types of this store; they follow from the ledger."""
+    tasks = [shared.task(name, f"print('{name}')\n") for name in ("a", "b")]
+    shared.apply(*tasks, budgets=[{"name": "daily", "limits": {"calls": 3, "cost": "0.5"}}])
+    shared.done("run", "demo", "--at", "2026-01-01T10:00:00Z")
+    shared.done("run", "demo", "--at", "2026-01-01T11:00:00Z", status=5)
+    snapshots = (
+        "SELECT discrepancy_score::text, threshold_exceeded, reconciliation_status"
+        " FROM fhq_meta.reconciliation_snapshots"
+    )
+    assert shared.sql(snapshots) == [("0.000000", False, "RECONCILED")] * 2
+    assert shared.sql("SELECT calls, cost::text, window_key FROM budget_usage") == [
+        (3, "0", "2026-01-01")
+    ]
+    ((task, limit, actual, state),) = shared.sql(
+        "SELECT task_name, limit_value, actual_value, state FROM budget_violation"
+    )
+    assert (task, limit, actual, state) == ("b", "3", "3", "OPEN")
+    # An operator makes the table stricter, and a cycle reports a field that nobody recorded.
+    shared.sql(
+        "INSERT INTO fhq_meta.reconciliation_field_weights (component_name, field_name,"
+        " criticality_weight, tolerance_type) VALUES ('vision_ios_orchestrator', 'x', 1, 'EXACT')"
+    )
+    shared.done("run", "demo", status=5)
+    assert shared.sql(f"{snapshots} ORDER BY snapshot_id DESC LIMIT 1") == [
+        ("0.185185", True, "DIVERGENT")
+    ]
+    assert len(shared.done("show", "waiting", "--json").json) == 2
+    shared.done("db", "rebuild", "--check")

@@ -63,7 +63,13 @@ class Keeper(Supervisor):
         #: The child that stands ready, and the socket that it waits at.
         self.ready = 0
         self.door: _socket.socket | None = None
+        #: That of the child at work.
+        self.sent: _socket.socket | None = None
         self.cpu_s, self.peak = 0.0, 0
+        #: The template says nothing more, or nothing that makes sense.
+        self.is_broken = False
+        self.told = select.poll()
+        self.told.register(started.errand.fileno(), select.POLLIN)
 
     def serve(self, taking: int = -1) -> int:  # noqa: ARG002 - that of a supervisor
         """Supervise a child for each request until the conductor or the template is gone."""
@@ -89,15 +95,15 @@ class Keeper(Supervisor):
             self._reap()
         if self.lifeline in events or not self.template:
             return False
-        if self.errand.fileno() in events:
-            self._take_ready()
+        if self.errand.fileno() in events and not self._hear_of_next() and self._is_silent():
+            return False
         if self.channel.fileno() in events:
             _word, passed = receive(self.channel, 1)
             if len(passed) != PASSED:
                 # Closed, or told to end.
                 return False
             self._run(passed)
-        return bool(self.template)
+        return bool(self.template) and not self.is_broken
 
     # --------------------------------------------------------------------------- the template
 
@@ -179,8 +185,6 @@ class Keeper(Supervisor):
             _close(output)
             self.control = self.channel
             control.close()
-        if self.template:
-            self._order()
 
     def _send_off(self, control: _socket.socket, output: list[int]) -> None:
         frame = self._read_request()
@@ -190,6 +194,7 @@ class Keeper(Supervisor):
             return
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         self.child, self.ready = self.ready, 0
+        self.sent, self.door = self.door, None
         self.status, self.ended = None, BY_ITSELF
         self.urgent = self.childless = False
         self.killed = set()
@@ -208,24 +213,27 @@ class Keeper(Supervisor):
         try:
             rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in output)
             note = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)
-            sent = self._door().sendmsg([frame], [note])
-            self._door().sendall(frame[sent:])
+            size = self._at_work().sendmsg([frame], [note])
+            self._at_work().sendall(frame[size:])
         except OSError:
             # It was killed before its first step; its status tells.
             pass
         _close(output)
+        # Forked while this one runs, the next one need not be waited for.
+        try:
+            self._order()
+        except OSError:
+            self.is_broken = True
         self.see_to_end(request, started)
 
-    def _door(self) -> _socket.socket:
-        if self.door is None:
+    def _at_work(self) -> _socket.socket:
+        if self.sent is None:
             raise OSError
-        return self.door
+        return self.sent
 
     def _is_ready(self) -> bool:
         """Wait until a child stands ready and is ours; False when there will be none."""
-        poll = select.poll()
-        poll.register(self.errand.fileno(), select.POLLIN)
-        if not self.ready and not poll.poll(FORK_S * 1000):
+        if not self.ready and not self.told.poll(FORK_S * 1000):
             return False
         if not self.ready:
             self._take_ready()
@@ -252,9 +260,9 @@ class Keeper(Supervisor):
 
     def _complaint(self) -> bytes:
         """Return what failed before its code ran."""
-        door, self.door = self._door(), None
+        door = self._at_work()
         try:
-            return door.recv(64)
+            return door.recv(64, _socket.MSG_DONTWAIT)
         except OSError:
             return b""
         finally:
@@ -286,7 +294,11 @@ class Keeper(Supervisor):
 
     def _others(self) -> list[int]:
         """Return what is there beside the template and what stands ready."""
-        return [each for each in self._children() if each not in (self.template, self.ready)]
+        children = self._children()
+        # One that came to stand ready was announced before it came here.
+        if len(children) > 1:
+            self._hear_of_next()
+        return [each for each in children if each not in (self.template, self.ready)]
 
     def _children(self) -> list[int]:
         """Return the children of this process, those that ended and were not collected too."""
@@ -299,8 +311,27 @@ class Keeper(Supervisor):
             return descendants(own, apart={self.template} if self.template else frozenset())
 
     def _descendants(self) -> list[int]:
-        apart = {each for each in (self.template, self.ready) if each}
-        return descendants(os.getpid(), apart=apart)
+        while True:
+            apart = {each for each in (self.template, self.ready) if each}
+            found = descendants(os.getpid(), apart=apart)
+            # Whoever came to stand ready meanwhile is among them.
+            if not self._hear_of_next():
+                return found
+
+    def _is_silent(self) -> bool:
+        """Say whether the template ended, or says what nobody asked."""
+        return self.is_broken or bool(self.told.poll(0))
+
+    def _hear_of_next(self) -> bool:
+        """Take in who stands ready, if somebody does and was not known; False otherwise."""
+        if self.ready or self.is_broken or not self.template or not self.told.poll(0):
+            return False
+        try:
+            self._take_ready()
+        except OSError:
+            # Its death is not that of the child that runs.
+            self.is_broken = True
+        return not self.is_broken
 
 
 def _close(descriptors: list[int]) -> None:

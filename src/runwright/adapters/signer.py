@@ -25,6 +25,7 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     StoreUnwritable,
     Usage,
+    VerificationFailed,
     require,
 )
 from runwright.kernel.record.ledger import Head, extend
@@ -33,6 +34,7 @@ from runwright.kernel.record.seal import (
     Remembered,
     VerifyKey,
     make_key,
+    open_note,
     parse_key,
     sign_note,
 )
@@ -377,9 +379,15 @@ def _slot_of(data: bytes) -> _Slot | None:
 class FileSigner:
     """Signs with the keys of a folder and remembers in a file; see `kernel.record.seal.Signer`."""
 
-    def __init__(self, folder: Path, memory: SignerMemory, origin: str) -> None:
-        """Use the seal key of a folder, and the next one too while a rotation is under way."""
+    def __init__(
+        self, folder: Path, memory: SignerMemory, origin: str, *, is_shared: bool = False
+    ) -> None:
+        """Use the seal key of a folder, and the next one too while a rotation is under way.
+
+        With `is_shared` other machines seal the same ledger, each with a memory of its own.
+        """
         self.origin = origin
+        self._is_shared = is_shared
         self._folder = folder
         self._memory = memory
         self._keys: list[Ed25519PrivateKey] = []
@@ -430,6 +438,20 @@ class FileSigner:
         self._is_read = False
         self._memory.remember(remembered)
         self._last, self._is_read = remembered, True
+
+    def follow(self, sealed: Head, note: str) -> bool:
+        """Go on from a seal that another machine made under our key; it is kept with the next."""
+        if not self._is_shared:
+            return False
+        publics = [key.public_key().public_bytes_raw() for key in self._loaded()]
+        try:
+            found = open_note(note, [make_key(self.origin, public) for public in publics])
+        except VerificationFailed:
+            return False
+        if found != Checkpoint(self.origin, sealed.size, sealed.root()):
+            return False
+        self._last = Remembered(sealed.size, sealed.root())
+        return True
 
     def reload(self) -> None:
         """Load the keys again, after a rotation was begun or finished."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SETTLE_S: Final = 0.5
 #: The words of a line of /proc/self/maps that names a file.
 MAPPED_WORDS: Final = 6
+#: Seconds between two looks at what the parent is.
+WAIT_S: Final = 0.0005
 #: How Python ends when it could not write what was left in a buffer.
 EXIT_UNFLUSHED: Final = 120
 
@@ -99,6 +101,8 @@ def _left(own: set[str]) -> str:
         if time.monotonic() > until:
             return f"its imports left {threads - 1} threads running"
         time.sleep(0.001)
+    if _has_children():
+        return "its imports left processes behind"
     if opened := _descriptors() - own:
         return f"its imports left {len(opened)} files or sockets open"
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
@@ -106,6 +110,14 @@ def _left(own: set[str]) -> str:
     if shared:
         return f"its imports left shared memory: {shared[0]}"
     return ""
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _descriptors() -> set[str]:
@@ -202,11 +214,14 @@ class _Run:
         """Wait for the errand, become the script, execute it and end as Python would."""
         step = "folder"
         try:
+            self._stand_ready()
             request, output = self._await()
-            step = "sandbox"
-            self._belong()
-            step = "folder"
-            self._set_up(request, output)
+            os.dup2(output[0], 1)
+            os.dup2(output[1], 2)
+            os.close(output[0])
+            os.close(output[1])
+            os.chdir(request["folder"])
+            os.environb.update(request["environment"])
             step = "sandbox"
             self.sandbox.narrow(request["sandbox"]["writable"])
         except (OSError, ValueError, MemoryError) as error:
@@ -234,34 +249,29 @@ class _Run:
             output += memoryview(body)[: len(body) // INT_BYTES * INT_BYTES].cast("i")
         return marshal.loads(frame[LENGTH_BYTES:]), output  # noqa: S302 - written by our conductor
 
-    def _belong(self) -> None:
-        """Wait until this is a child of the keeper, and have it end with that."""
+    def _stand_ready(self) -> None:
+        """Do what needs no errand; wait until this is a child of the keeper, and end with it."""
+        os.setsid()
+        os.umask(0o077)
+        door = self.door.fileno()
+        os.closerange(3, door)
+        os.closerange(door + 1, os.sysconf("SC_OPEN_MAX"))
+        os.environb.clear()
+        # What forked this takes as long to end as its memory is large.
         while os.getppid() != self.keeper:
-            if not _is_open(self.door):
+            time.sleep(WAIT_S)
+            if _is_closed(self.door):
                 os._exit(0)
-            os.sched_yield()
         self.sandbox.end_with_parent()
         if os.getppid() != self.keeper:
             os._exit(0)
 
-    def _set_up(self, request: dict[str, Any], output: list[int]) -> None:
-        os.setsid()
-        os.umask(0o077)
-        os.dup2(output[0], 1)
-        os.dup2(output[1], 2)
-        door = self.door.fileno()
-        os.closerange(3, door)
-        os.closerange(door + 1, os.sysconf("SC_OPEN_MAX"))
-        os.chdir(request["folder"])
-        os.environb.clear()
-        os.environb.update(request["environment"])
 
-
-def _is_open(door: _socket.socket) -> bool:
+def _is_closed(door: _socket.socket) -> bool:
     try:
-        return door.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT) != b""
+        return not door.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
-        return True
+        return False
 
 
 def _reseed() -> None:
@@ -290,8 +300,9 @@ def _execute(request: dict[str, Any]) -> int:
     except SystemExit as error:
         return _status_of(error)
     except BaseException as error:  # noqa: BLE001 - a script may fail in any way
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace.tb_next if trace else None)
+        # Without this frame, which a plain start has not.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        sys.excepthook(type(error), error, error.__traceback__)
         return -_signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     return 0
 

@@ -54,6 +54,8 @@ TEMPLATES_MAX: Final = 8
 IMPORT_S: Final = 60.0
 #: Seconds for which imports that failed are not tried again.
 REFUSED_S: Final = 300.0
+#: Seconds for which files of an installation, which no function may write, are not compared again.
+INSTALLED_S: Final = 0.1
 #: The longest script that is forked.
 SOURCE_BYTES_MAX: Final = 4 << 20
 #: Characters of a reason.
@@ -70,6 +72,8 @@ READ_AT_START: Final = ("PYTHON", "LD_", "LC_", "MALLOC_", "GLIBC_")
 READ_AT_START_TOO: Final = frozenset({"PATH", "HOME", "TMPDIR", "TZ", "LANG", *ONE_THREAD})
 
 ONE_SHOT: Final = "no further cycle is expected of this process, so a template would not pay"
+ENDED: Final = "its template ended while it imported"
+NO_LAUNCHER: Final = "no launcher could be started for its template"
 IS_LENT: Final = "its template is at work"
 
 
@@ -128,7 +132,8 @@ class Templates:
                 made = self._start(place, command, started)
                 if isinstance(made, str):
                     reason = _printable(made)
-                    self._refused[place] = (reason, self._clock.monotonic_s() + REFUSED_S)
+                    if made not in (ENDED, NO_LAUNCHER):
+                        self._refused[place] = (reason, self._clock.monotonic_s() + REFUSED_S)
                     return reason
                 kept = made
             # The last one is the one used last.
@@ -198,10 +203,14 @@ class Templates:
             child = self._launcher.begin(begun)
         except LauncherLost:
             remove(folder)
-            return "no launcher could be started for its template"
+            return NO_LAUNCHER
         started(child)
         template = Template(child, folder, watched)
-        problem = template.hear(place, began_ns)
+        try:
+            problem = template.hear(place, began_ns)
+        except OSError:
+            # It was told to end, or was killed.
+            problem = ENDED
         if problem:
             template.close()
             return problem
@@ -222,7 +231,10 @@ class Template:
         self.is_lent = False
         self._child = child
         self._watched = watched
+        #: What it imported, with size and time: files of the project, and of an installation.
         self._files: Mapping[str, tuple[int, int]] = {}
+        self._installed: Mapping[str, tuple[int, int]] = {}
+        self._compared_s = 0.0
         self._beside: _Beside | None = None
         self._is_over = False
         self._wrote = self._is_silent = False
@@ -241,7 +253,13 @@ class Template:
         if any(changed_ns >= began_ns + MILLISECOND_NS for _size, changed_ns in files.values()):
             return "a file changed while it was imported"
         self._beside = _Beside(said["path"], frozenset(said["top"]))
-        self._files = files
+        roots = tuple(f"{root}{os.sep}" for root in (sys.prefix, sys.base_prefix))
+        own = {
+            path for path in files if not path.startswith(roots) or _is_below(path, place.grants)
+        }
+        self._files = {path: files[path] for path in own}
+        self._installed = {path: files[path] for path in files.keys() - own}
+        self._compared_s = time.monotonic()
         self.digest = digest_of(
             {
                 "python": sys.version,
@@ -268,7 +286,7 @@ class Template:
             self._is_over
             or self.count >= RUNS_MAX
             or self._has_ended()
-            or _stats(self._files) != self._files
+            or self._has_changed()
             or self._beside is None
             or self._beside.has_changed()
             or self._watched.has_changed()
@@ -306,6 +324,19 @@ class Template:
         """Say whether its supervisor is gone: it says nothing more by itself."""
         return bool(_readable([self._child.control.fileno()], 0))
 
+    def _has_changed(self) -> bool:
+        """Say whether a file that it imported is another one.
+
+        Those of an installation are many: what was compared a moment ago is not compared again.
+        """
+        if _stats(self._files) != self._files:
+            return True
+        now_s = time.monotonic()
+        if now_s - self._compared_s < INSTALLED_S:
+            return False
+        self._compared_s = now_s
+        return _stats(self._installed) != self._installed
+
     def _has_written(self) -> bool:
         """Say whether its imports wrote anything, and read it."""
         output = [self._child.stdout, self._child.stderr]
@@ -334,7 +365,7 @@ class Template:
                 continue
             piece = control.recv(size - len(told))
             if not piece:
-                return "its template ended while it imported"
+                return ENDED
             told += piece
             if len(told) == size == len(words.STARTING) + words.LENGTH_BYTES:
                 size += int.from_bytes(told[len(words.STARTING) :], "big")
@@ -443,6 +474,10 @@ def _times(folders: Iterable[str], now_ns: int = 0) -> dict[str, int]:
     if now_ns:
         return {path: -1 if each > now_ns - TICK_NS else each for path, each in found.items()}
     return found
+
+
+def _is_below(path: str, grants: Iterable[tuple[str, int, int]]) -> bool:
+    return any(os.path.commonpath((path, grant)) == grant for grant, _device, _inode in grants)
 
 
 def _slashes(path: str) -> list[int]:

@@ -62,12 +62,13 @@ def default_weights(component: str, rows: Sequence[Mapping[str, Any]] | None) ->
     """Return the six weights of an orchestrator that has none yet; none without the table."""
     if rows is None or any(row["component_name"] == component for row in rows):
         return []
-    next_id = max((row["weight_id"] for row in rows), default=0) + 1
+    # Even: a store that numbers rows by itself takes the odd ones, so the two never meet.
+    next_id = max((row["weight_id"] for row in rows), default=0) // 2 * 2 + 2
     return [
         Row(
             WEIGHTS,
             {
-                "weight_id": next_id + index,
+                "weight_id": next_id + 2 * index,
                 "component_name": component,
                 "field_name": field,
                 "criticality_weight": weight,

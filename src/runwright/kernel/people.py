@@ -29,6 +29,7 @@ from runwright.kernel.record.entries import (
     RoundJudged,
     RoundPlanned,
     SpecApplied,
+    SuspensionRequested,
     TickRefused,
 )
 
@@ -66,8 +67,10 @@ SUBJECTS: Final[Mapping[str, frozenset[str]]] = {
     "entry": frozenset(ACTIONS) - {"freeze", "continue"},
     "spec": frozenset(ACTIONS) - {"override", "waive"},
     "agent": frozenset(ACTIONS) - {"override", "waive", "amend"},
-    "suspension": frozenset(ACTIONS) - {"freeze"},
-    "budget": frozenset(ACTIONS),
+    "suspension": frozenset(
+        {"approve", "reject", "override", "close", "continue", "acknowledge", "attest"}
+    ),
+    "budget": frozenset({"continue", "waive", "acknowledge", "attest"}),
     "person": frozenset({"approve"}),
 }
 #: Changes of the people are the owners' alone.
@@ -238,6 +241,7 @@ def misfit(document: Decision, entries: Sequence[Entry]) -> str:
         fits = refused or (ended and whole)
     elif kind in ("entry", "suspension"):
         fits = first is last and name == str(first.seq)
+        fits = fits and (kind == "entry" or isinstance(first.body, SuspensionRequested))
     elif kind == "spec":
         fits = first is last and isinstance(first.body, SpecApplied) and first.body.name == name
     elif kind == "agent":

@@ -77,6 +77,9 @@ class Pen:
         self.signed += 1
         return note_of(head.size, head.root())
 
+    def follow(self, sealed: Head, note: str) -> bool:
+        return False
+
 
 # ----------------------------------------------------------------------------- before signing
 

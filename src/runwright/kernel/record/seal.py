@@ -146,6 +146,9 @@ class Signer(Protocol):
         For `ledger adopt`: called once the entry that says so is durable, never before.
         """
 
+    def follow(self, sealed: Head, note: str) -> bool:
+        """Go on from a seal beyond what is remembered, if another machine made it; say whether."""
+
     def reload(self) -> None:
         """Load the keys again, after a rotation was begun or finished."""
 
@@ -232,16 +235,18 @@ def open_head(store: Stored, signer: Signer) -> Heads:
         if size < remembered.size:
             msg = f"the store holds {size} entries, {remembered.size} were sealed"
             raise RollbackDetected(msg)
-        if newest is not None and newest.size > remembered.size:
-            msg = (
-                f"the store is sealed up to {newest.size} entries, "
-                f"the signer remembers {remembered.size}"
-            )
-            raise SignerMemoryLost(msg)
         if head_of(store.tiles, remembered.size).root() != remembered.root:
             msg = f"the first {remembered.size} entries are not those that were sealed"
             raise RollbackDetected(msg)
-    return _heads(store, newest, signer.origin)
+    heads = _heads(store, newest, signer.origin)
+    is_beyond = remembered and newest and newest.size > remembered.size
+    if remembered and newest and is_beyond and not signer.follow(heads.sealed, newest.note):
+        msg = (
+            f"the store is sealed up to {newest.size} entries, "
+            f"the signer remembers {remembered.size}"
+        )
+        raise SignerMemoryLost(msg)
+    return heads
 
 
 def adopt_head(store: Stored, origin: str) -> Heads:
