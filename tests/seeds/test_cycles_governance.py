@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.e2e.project import SOON_S, Project
 from tests.postgres.project import SharedProject
+from tests.postgres.server import Server
 from tests.seeds.test_cycles_001 import FUNCTIONS, MARKET, NAMES
 
 pytestmark = pytest.mark.slow
@@ -453,3 +454,69 @@ def test_the_row_of_the_schedule_drives_the_next_run(asked: Asked) -> None:
     assert "EVENT_DRIVEN is not something that cycles run by" in found["detail"]
     asked.ask("UPDATE vision_core.orchestrator_schedule SET schedule_type = 'INTERVAL'")
     assert project.done("db", "rebuild", "--check", "--json").json["differences"] == []
+
+
+# ------------------------------------------------------------------------------- with psql alone
+
+
+class Live(SharedProject):
+    """A project whose functions are granted its database."""
+
+    granted: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def live(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The market example on PostgreSQL, its own tables made, the database granted."""
+    project = Live(tmp_path_factory.mktemp("live"), server, server.new_database())
+    project.done("init", "--name", "market")
+    shutil.copytree(MARKET, project.folder / "market", ignore=shutil.ignore_patterns("*.pyc"))
+    project.done("apply", "market/cycle.yaml")
+    server.psql(project.database, (MARKET / "tables.sql").read_text())
+    server.psql(
+        project.database,
+        """UPDATE fhq_governance.task_registry
+        SET task_config = task_config || '{"env": ["DATABASE_URL"]}'
+        WHERE task_type = 'VISION_FUNCTION';""",
+    )
+    # By the port: a function without capabilities may not enter the folder of the socket.
+    role = f"of_{project.database}"
+    server.sql(project.database, f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'market-live'")
+    project.granted = {"DATABASE_URL": server.tcp_url(project.database, role, "market-live")}
+    yield project
+    project.close()
+
+
+@pytest.mark.seed("cycles-001/install-vision-schemas", "cycles-001/test-live-sql")
+def test_psql_alone_says_whether_the_last_cycle_agrees(live: Live) -> None:
+    """Not on an empty database, then yes, and no longer when one row is altered."""
+    script = (MARKET / "check_live.sql").read_text()
+    with pytest.raises(AssertionError, match="no cycle stands in v_orchestrator_latest"):
+        live.server.psql(live.database, script)
+    ran = live.run("run", "market", "--json", env=live.granted)
+    assert ran.status == 0, live.done("show", "latest", "--output", "stderr").stdout
+    label = ran.json["label"]
+    live.server.psql(live.database, script)
+    results = live.evidence(label)["results"]
+    ((mean, signal_),) = live.sql("SELECT mean_price, signal FROM vision_signals.signal_baseline")
+    assert (str(mean), signal_) == (
+        str(results[0]["result"]["baseline_stats"]["mean_price"]),
+        results[0]["result"]["signal"],
+    )
+    ((floor,),) = live.sql("SELECT noise_floor FROM vision_core.noise_profile")
+    assert str(floor) == str(results[1]["result"]["noise_profile"]["noise_floor"])
+    alter = "UPDATE fhq_governance.governance_action SET decision = {} WHERE decision = {}"
+    live.sql(alter.format("'FAILED'", "'COMPLETED'") + " AND agent_id = 'FINN'")
+    with pytest.raises(AssertionError, match="2 succeeded, the view says 3"):
+        live.server.psql(live.database, script)
+    live.done("db", "rebuild")
+    live.server.psql(live.database, script)
+
+
+def test_a_granted_database_without_the_tables_fails_the_function(live: Live) -> None:
+    """And says which table; without a grant it writes none and succeeds."""
+    live.sql("DROP TABLE vision_core.noise_profile")
+    label = live.done("run", "market", "--json", status=5, env=live.granted).json["label"]
+    told = live.done("show", label, "--output", "stderr", "--function", NAMES[1]).stdout
+    assert "vision_core.noise_profile cannot be written" in told
+    assert live.done("run", "market", "--json").json["outcomes"] == {"done": 3}

@@ -41,6 +41,7 @@ def main() -> int:
     """Compute, publish and summarise; 0 with a result, 1 and 2 as `Refusal` says."""
     try:
         noise = Noise(read_settings())
+        keep("vision_core.noise_profile", noise.row())
         publish(noise.result())
     except Refusal as refusal:
         print(f"{FUNCTION}: {refusal}", file=sys.stderr)
@@ -89,6 +90,16 @@ class Noise:
             "noise_profile": self.profile,
             "noise_state": self.state,
             "metrics": {**self.profile, **self.rows},
+        }
+
+    def row(self) -> dict[str, object]:
+        """Return what stands in its table."""
+        names = ("noise_floor", "realised_volatility", "implied_volatility", "signal_to_noise")
+        return {
+            "as_of": self.as_of.isoformat(),
+            "window_hours": self.settings.hours,
+            **{name: self.profile[name] for name in names},
+            "noise_state": self.state,
         }
 
     def summary(self) -> str:
@@ -313,6 +324,30 @@ def spread(returns: list[float]) -> float:
 def rounded(value: float, digits: int) -> float:
     """Return the value at fixed decimals, never a negative zero."""
     return round(value, digits) + 0.0
+
+
+def keep(table: str, columns: dict[str, object]) -> None:
+    """Write a row of the run to a granted database (tables.sql); without one, do nothing."""
+    url = os.environ.get("DATABASE_URL", "")
+    run = os.environ.get("RUNWRIGHT_RUN_ID")
+    if run is None or not (url or os.environ.get("PGHOST")):
+        return
+    try:
+        import psycopg
+    except ImportError:
+        print("psycopg is not installed: the result is left, and no row", file=sys.stderr)
+        return
+    values = {"run_id": run, **columns}
+    names, marks = ", ".join(values), ", ".join(f"%({name})s" for name in values)
+    sets = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    statement = (
+        f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT (run_id) DO UPDATE SET {sets}"
+    )
+    try:
+        with psycopg.connect(url, connect_timeout=10) as db:
+            db.execute(statement, values)
+    except psycopg.Error as error:
+        raise Refusal(f"{table} cannot be written: {error}", status=1) from error
 
 
 def publish(result: dict[str, object]) -> None:

@@ -6,6 +6,7 @@ A row follows from the record alone; `seq` and `leaf` in its metadata say which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -376,5 +377,6 @@ def _json(value: Any) -> str:
     return _JSON.encode(value).decode().replace("\\u0000", "\\ufffd")
 
 
+@lru_cache(maxsize=64)
 def _instant(epoch_ms: int) -> str:
     return f"{instant_text(epoch_ms, '%Y-%m-%dT%H:%M:%S')}.{epoch_ms % 1000:03d}Z"

@@ -38,6 +38,10 @@ def test_many_doublings_stay_at_the_cap():
         (Retry(attempts=101), "retry.attempts: 101 is not within 1 to 100"),
         (Retry(min_s=5, max_s=4), "retry.max_s: 4 is below retry.min_s 5"),
         (Retry(min_s=-1), "retry.max_s: 60 is below retry.min_s -1"),
+        (
+            Retry(on_failure=True),
+            "retry.on_failure: with one attempt nothing is repeated; give attempts",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_meant_is_refused(retry: Retry, message: str):
