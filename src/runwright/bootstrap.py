@@ -331,7 +331,7 @@ def conducting(
                 codes={kind: code_digest(kind) for kind in known},
                 drain_s=settings.conductor.drain_s,
                 outbox_max=settings.conductor.outbox_max,
-                meanwhile=[_import_signatures, _import_fractions],
+                meanwhile=[_import_signatures, _prepare_entries, _import_fractions],
             )
             if pulse is not None:
                 ports = ports._replace(pulse=pulse)
@@ -354,6 +354,14 @@ def conducting(
 def _import_signatures() -> None:
     """Import what a seal needs: 15 ms that pass while the first child runs."""
     importlib.import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
+
+
+def _prepare_entries() -> None:
+    """Prepare the entries that a round ends with: 3 ms that pass while a child runs."""
+    from runwright.kernel.record.entries import RoundJudged, RunFinished  # lazy: as above
+    from runwright.kernel.record.ledger import prepare  # lazy: as above
+
+    prepare(RunFinished, RoundJudged)
 
 
 def _import_fractions() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from runwright.adapters.cgroups import find
 from runwright.adapters.clock import SystemClock
 from runwright.adapters.commands import best_level, demand_problem, lacking, level_of
 from runwright.adapters.places import LocalPlaces
+from runwright.adapters.processes import GIVE_UP_S
 from runwright.kernel.run import Command, Executed, Limits, Round
 from tests.adapters.hostile import SOON_S
 from tests.adapters.work import command, finish, kept
@@ -194,6 +197,27 @@ except OSError:
     # What holds the namespaces is not in the group: the limit is the function's own.
     executed = confined(sys.executable, "-I", "-S", "-c", code, limits=Limits(processes=8))
     assert kept(executed, "stdout") == b"7\n"
+
+
+def test_a_killed_supervisor_holds_up_nobody(places: LocalPlaces) -> None:
+    """Its tree is gone at once, and the launcher is there for the next ones."""
+    place = places.open(Round(key="cycle", place="command"))
+    work = command("sleep", "600", level="T2", limits=Limits(timeout_s=SOON_S))
+    place.start([work])
+
+    def supervisor() -> int:
+        found = processes()
+        asleep = [each for each in found.values() if each.is_of(work.run)]
+        return found[asleep[0].parent].parent if asleep else 0
+
+    until(lambda: supervisor() != 0, "the start of the program")
+    os.kill(supervisor(), signal.SIGKILL)
+    assert [each.outcome.reason for each in place.wait(SOON_S * 3)] == ["supervisor-died"]
+    until(lambda: not supervisor(), "the end of its tree")
+    began_s = time.monotonic()
+    for _ in range(3):
+        assert finish(place, [command("true", level="T2")])[0].outcome.status == "done"
+    assert time.monotonic() - began_s < GIVE_UP_S / 2
 
 
 def test_a_program_that_is_missing_is_named(confined: Execute) -> None:

@@ -85,6 +85,7 @@ OBEYED: dict[str, tuple[dict[str, Any], Any]] = {
         {**COMMAND, "limits": {"cpu_s": 3}},
         lambda run: work(run).limits.cpu_s == 3,
     ),
+    "warm": ({"function_path": "a.py", "warm": True}, lambda run: bool(work(run).warm)),
     "continuous": ({**COMMAND, "continuous": False}, lambda run: run.refused == ""),
 }
 #: Key -> a config in which it cannot be meant, and why.
@@ -101,6 +102,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "write": ({**COMMAND, "write": ["a\0"]}, "holds a NUL byte"),
     "level": ({**COMMAND, "level": "T9"}, "level: Invalid enum value"),
     "limits": ({**COMMAND, "limits": {"bogus": 1}}, "limits: Object contains unknown field"),
+    "warm": ({**COMMAND, "warm": True}, "warm: goes with function_path"),
     "continuous": ({**COMMAND, "continuous": True}, "continuous: a function that never ends"),
     "retry": ({**COMMAND, "retry": {"attempts": 2}}, "retry: stands in the spec or in"),
 }

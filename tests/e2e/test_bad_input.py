@@ -581,11 +581,11 @@ def test_an_entry_altered_behind_the_back_is_found_and_named(project: Project) -
     project.apply(project.task("a", HELLO))
     project.done("run", "demo")
     project.sql("DROP TRIGGER entry_is_never_edited")
-    project.sql("UPDATE entry SET raw = replace(raw, 'done', 'dune') WHERE seq = 4")
+    project.sql("UPDATE entry SET raw = replace(raw, 'done', 'dune') WHERE seq = 6")
     report = project.run("verify", "--store", "--json")
     assert report.status == 6
-    assert report.json["first_bad"] == 4
-    project.sql("UPDATE entry SET raw = 'no entry at all' WHERE seq = 4")
+    assert report.json["first_bad"] == 6
+    project.sql("UPDATE entry SET raw = 'no entry at all' WHERE seq = 6")
     assert project.run("verify", "--store").status == 6
     shown = project.run("show", "demo")
     assert (shown.status, shown.error[0]) == (4, "store-corrupt")

@@ -59,7 +59,7 @@ TIME - vision_ios_orchestrator - INFO - Hash Chain: HC-LARS-ORCHESTRATOR-CYCLE_I
 TIME - vision_ios_orchestrator - INFO - Connected to PROJECT/.runwright/store.db
 TIME - vision_ios_orchestrator - INFO - Reading tasks from registry...
 TIME - vision_ios_orchestrator - INFO - Found 3 enabled functions
-TIME - vision_ios_orchestrator - INFO - Cycle start logged: action_id=2
+TIME - vision_ios_orchestrator - INFO - Cycle start logged: action_id=5
 TIME - vision_ios_orchestrator - INFO - [1/3] Executing: vision_signal_inference_baseline \
 (Agent: FINN)
 TIME - vision_ios_orchestrator - INFO - SUCCESS: vision_signal_inference_baseline (N s)
@@ -68,7 +68,7 @@ TIME - vision_ios_orchestrator - ERROR - FAILED: vision_noise_floor_estimator: e
 TIME - vision_ios_orchestrator - INFO - [3/3] Executing: vision_meta_state_sync (Agent: LARS)
 TIME - vision_ios_orchestrator - INFO - SUCCESS: vision_meta_state_sync (N s)
 TIME - vision_ios_orchestrator - INFO - Cycle COMPLETED_WITH_FAILURES: 3 executed, 2 succeeded, \
-1 failed; action_id=9
+1 failed; action_id=12
 CYCLE_ID  COMPLETED_WITH_FAILURES  2 done, 1 failed
 evidence  PROJECT/out/evidence/CYCLE_ID.json
 look      runwright show CYCLE_ID

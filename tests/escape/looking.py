@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PROC = Path("/proc")
+#: PF_EXITING, of the flags in /proc/PID/stat.
+EXITING = 0x4
 
 
 class Process(NamedTuple):
@@ -32,8 +34,10 @@ def processes() -> dict[int, Process]:
         if folder.name.isdigit():
             # It may have ended since.
             with contextlib.suppress(OSError):
-                state, parent = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:2]
-                if state not in b"ZX":
+                words = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+                state, parent = words[:2]
+                # The first process of a namespace waits for its others, when it runs no more.
+                if state not in b"ZX" and not int(words[6]) & EXITING:
                     command = (folder / "cmdline").read_bytes()
                     environment = b""
                     with contextlib.suppress(PermissionError):

@@ -1,4 +1,4 @@
-"""One ledger of 304 entries with two rounds 290 entries apart, and its bundles."""
+"""One ledger of 306 entries with two rounds 290 entries apart, and its bundles."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_go_verifies_what_export_wrote(go: Path, sample: Sample, ledger: Project
     assert ours.words == set()
     entries = sample.files["entries.jsonl"].count(b"\n")
     size = sample.checkpoint.size
-    assert size == 304
+    assert size == 306
     if sample.proofs():
         assert entries == said.detail.count(f"is in the tree of {size}\n") == 6
     else:

@@ -140,10 +140,10 @@ def test_start_and_end_of_a_cycle_stand_in_the_ledger(market: Market) -> None:
     """Before the first function and after the last."""
     found = market.project.done("show", "ledger", "--json").json["entries"]
     types = [entry["type"] for entry in found]
-    assert types[2] == "round.planned"
-    assert types[3:9] == ["run.started", "run.finished"] * 3
-    assert types[9] == "round.judged"
-    assert [found[2]["seq"], found[9]["seq"]] == market.shown["seq"]
+    assert types[5] == "round.planned"
+    assert types[6:12] == ["run.started", "run.finished"] * 3
+    assert types[12] == "round.judged"
+    assert [found[5]["seq"], found[12]["seq"]] == market.shown["seq"]
 
 
 @pytest.mark.seed(
@@ -586,11 +586,11 @@ def test_a_changed_record_is_found_and_its_place_named(fresh: Project) -> None:
     """One letter of one entry, changed behind our back."""
     fresh.sql("DROP TRIGGER entry_is_never_edited")
     fresh.sql("UPDATE entry SET raw = CAST(replace(raw, 'FINN', 'FYNN') AS BLOB) WHERE seq = 0")
-    raw = fresh.sql("SELECT raw FROM entry WHERE seq = 4")[0][0].replace(b'"done"', b'"dome"')
-    fresh.sql("UPDATE entry SET raw = ? WHERE seq = 4", raw)
+    raw = fresh.sql("SELECT raw FROM entry WHERE seq = 7")[0][0].replace(b'"done"', b'"dome"')
+    fresh.sql("UPDATE entry SET raw = ? WHERE seq = 7", raw)
     report = fresh.run("verify", "--store", "--json")
     assert report.status == 6
-    assert report.json["first_bad"] == 4
+    assert report.json["first_bad"] == 7
 
 
 @pytest.mark.seed("cycles-001/audit-signatures")

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import psycopg.rows
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.e2e.project import SOON_S, Project
 from tests.postgres.project import SharedProject
@@ -163,6 +165,43 @@ def test_each_action_names_its_chain_and_its_leaf(asked: Asked) -> None:
         assert row["hash_chain_id"] == f"HC-LARS-ORCHESTRATOR-{label}"
         leaf = hashlib.sha256(b"\0" + raws[row["action_id"]]).hexdigest()
         assert row["metadata"]["leaf"] == leaf
+
+
+@pytest.mark.seed("cycles-001/log-signatures")
+def test_each_action_is_checked_with_the_public_key_alone(asked: Asked) -> None:
+    """Ed25519 of its agent over its leaf; a leaf that is altered by one bit does not verify."""
+    rows = asked.ask("SELECT * FROM fhq_governance.governance_actions_log")
+    assert len(rows) == 1 + 2 * (2 + 3)
+    for row in rows:
+        (held,) = asked.project.done("key", "show", "--agent", row["agent_id"], "--json").json
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(held["key"]))
+        leaf = bytes.fromhex(row["metadata"]["leaf"])
+        public.verify(bytes.fromhex(row["signature"]), leaf)
+        with pytest.raises(InvalidSignature):
+            public.verify(bytes.fromhex(row["signature"]), bytes([leaf[0] ^ 1]) + leaf[1:])
+
+
+def test_what_an_auditor_attested_is_reviewed(asked: Asked) -> None:
+    """The rows of that cycle and no other; an attestation overrides nothing."""
+    project = asked.project
+    for name in ("ada", "VEGA"):
+        project.done("key", "new", name)
+    signed = ["--as", "ada", "--signing-key", "ada.key", "--yes"]
+    owner = ["--name", "Ada", "--role", "owner", "--key", "ada.key.pub"]
+    project.done("people", "add", "ada", *owner)
+    auditor = ["--name", "Vega", "--role", "auditor", "--key", "VEGA.key.pub"]
+    project.done("people", "add", "VEGA", *auditor, *signed)
+    words = ["--as", "VEGA", "--reason", "as planned", "--key", "VEGA.key", "--yes"]
+    project.done("decide", asked.first, "attest", *words)
+    rows = asked.ask("SELECT * FROM fhq_governance.governance_actions_log")
+    for row in rows:
+        assert bool(row["vega_reviewed"]) == (row["metadata"].get("cycle_id") == asked.first)
+        assert not row["vega_override"]
+    words = ["--as", "ada", "--reason", "it stands", "--key", "ada.key", "--yes"]
+    project.done("decide", asked.second, "override", *words)
+    rows = asked.ask("SELECT * FROM fhq_governance.governance_actions_log")
+    for row in rows:
+        assert bool(row["vega_override"]) == (row["metadata"].get("cycle_id") == asked.second)
 
 
 @pytest.mark.seed(

@@ -49,15 +49,15 @@ def test_a_store_without_entries_is_refused(sample: Sample) -> None:
 
 
 @pytest.mark.slow
-def test_ledgers_of_one_and_of_two_entries_hold_until_a_byte_is_flipped(made: Sample, tmp_path):
-    """As `init` leaves it, and with a spec applied."""
+def test_ledgers_of_one_and_of_four_entries_hold_until_a_byte_is_flipped(made: Sample, tmp_path):
+    """As `init` leaves it, and with a spec applied that names two agents."""
     project = type(made.project)(tmp_path / "new")
     project.done("init", "--name", "demo")
     sample = Sample(tmp_path / "new")
     assert sample.size() == 1
     holds_until_one_byte_is_flipped(sample)
     project.apply(project.task("alpha"))
-    assert sample.size() == 2
+    assert sample.size() == 4
     holds_until_one_byte_is_flipped(sample)
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -25,6 +26,8 @@ PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 READ_BYTES: Final = 1 << 16
 #: The most that can still stand in a pipe whose writers are all gone.
 PIPE_BYTES_MAX: Final = 1 << 20
+#: Seconds that the streams of a tree have to end when its supervisor was killed, and it with that.
+OUTLAST_S: Final = 2.0
 #: Seconds that a launcher has to end after its socket closed.
 CLOSE_S: Final = 25.0
 #: Times that a child is handed over while no supervisor takes it: the first may meet a dying
@@ -160,6 +163,9 @@ class Child:
                 elif not _feed(descriptor, feeds[descriptor]):
                     poll.unregister(descriptor)
                     del feeds[descriptor]
+        if not self._told.endswith(b"\n"):
+            poll.unregister(control)
+            _outlast(poll, feeds)
         for descriptor, feed in feeds.items():
             _drain(descriptor, feed)
         return self._report()
@@ -195,6 +201,16 @@ def _feed(descriptor: int, feed: Callable[[bytes], object]) -> bool:
     if data:
         feed(data)
     return bool(data)
+
+
+def _outlast(poll: select.poll, feeds: dict[int, Callable[[bytes], object]]) -> None:
+    """Wait a while for the end of both streams: the tree of a killed supervisor is being killed."""
+    until = time.monotonic() + OUTLAST_S
+    while feeds and (left := until - time.monotonic()) > 0:
+        for descriptor, _events in poll.poll(int(left * 1000) + 1):
+            if not _feed(descriptor, feeds[descriptor]):
+                poll.unregister(descriptor)
+                del feeds[descriptor]
 
 
 def _drain(descriptor: int, feed: Callable[[bytes], object]) -> None:

@@ -100,6 +100,8 @@ class Launcher:
         self.taken, self.taking = os.pipe()
         self.wake = wake_on_child()
         self.supervisors: set[int] = set()
+        #: Supervisors that ended while something else was being waited for, with their status.
+        self.ended: list[tuple[int, int]] = []
         self.ready = 0
         self.misses = 0
         self.serving = True
@@ -162,7 +164,7 @@ class Launcher:
     def _reap(self) -> None:
         """Forget supervisors that ended; one that was killed left its tree to the launcher."""
         while self.supervisors:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = self.ended.pop() if self.ended else os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             if pid not in self.supervisors:
@@ -189,3 +191,16 @@ class Launcher:
                 send(pid, SIGKILL)
             # A killed parent's children come here a moment later.
             select.poll().poll(SEARCH_S * 1000)
+            self._collect()
+
+    def _collect(self) -> None:
+        """Collect what has ended: the first process of a namespace ends only after that."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.supervisors:
+                self.ended.append((pid, status))

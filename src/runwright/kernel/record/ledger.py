@@ -19,7 +19,15 @@ import msgspec
 
 from runwright.kernel.canonical import check, fit
 from runwright.kernel.errors import InternalError, NotCanonical, StoreCorrupt, require
-from runwright.kernel.record.entries import ENTRY_MAX, FORMAT, TYPES, Draft, Entry, decode
+from runwright.kernel.record.entries import (
+    ENTRY_MAX,
+    FORMAT,
+    TYPES,
+    Draft,
+    Entry,
+    decode,
+    decoder_of,
+)
 
 #: The root of no entries.
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -150,6 +158,13 @@ def append(head: Head, origin: str, ts_ms: int, drafts: Sequence[Draft]) -> Appe
     return Appended(Head(seq, prev, tuple(edge)), entries, decoded, tiles)
 
 
+def prepare(*bodies: type[msgspec.Struct]) -> None:
+    """Make ahead what the first entry of each type would have to wait for."""
+    for body in bodies:
+        decoder_of(TYPES[body])
+        _taker(body)
+
+
 def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tuple[bytes, Entry]:
     body = draft.body
     kind = TYPES.get(type(body))
@@ -192,17 +207,20 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tu
 
 def _beside_text(body: msgspec.Struct) -> tuple[Any, ...]:
     """Return the values of the fields that are not declared as text."""
-    getter = _BESIDE_TEXT.get(type(body))
-    if getter is None:
-        names = [
-            field.name
-            for field in msgspec.structs.fields(type(body))
-            if field.type is not str and get_origin(field.type) is not Literal
-        ]
-        # Twice the last one, so that there are always several and the answer is a tuple.
-        getter = operator.attrgetter(*names, names[-1]) if names else _nothing
-        _BESIDE_TEXT[type(body)] = getter
-    return getter(body)
+    return (_BESIDE_TEXT.get(type(body)) or _taker(type(body)))(body)
+
+
+def _taker(kind: type[msgspec.Struct]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what takes the values that are not text out of a body of this type."""
+    names = [
+        field.name
+        for field in msgspec.structs.fields(kind)
+        if field.type is not str and get_origin(field.type) is not Literal
+    ]
+    # Twice the last one, so that there are always several and the answer is a tuple.
+    taker = operator.attrgetter(*names, names[-1]) if names else _nothing
+    _BESIDE_TEXT[kind] = taker
+    return taker
 
 
 def _nothing(_body: object) -> tuple[Any, ...]:
