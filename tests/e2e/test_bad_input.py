@@ -91,7 +91,11 @@ tasks:
         (TASK.replace("a.py}", "a.py, secret: [KEY]}"), 6, "secret: KEY is not granted by env"),
         (TASK.replace("a.py}", "a.py, network: [nowhere]}"), 6, "network: "),
         (TASK.replace("a.py}", 'a.py, args: ["a\\0b"]}'), 6, "holds a NUL byte"),
-        (TASK.replace("function_path: functions/a.py", "command: [ls], warm: true"), 6, "warm: goes"),
+        (
+            TASK.replace("function_path: functions/a.py", "command: [ls], warm: true"),
+            6,
+            "warm: goes",
+        ),
         (TASK.replace("a.py}", "a.py, warm: {imports: []}}"), 6, "warm.imports: 0 names"),
         (TASK.replace("a.py}", "a.py, warm: {imports: [a-b]}}"), 6, "'a-b' is not the name of a"),
         (TASK.replace("a.py}", "a.py, warm: {import: [a]}}"), 6, "unknown field `import`"),

@@ -79,7 +79,7 @@ def test_every_attack_comes_to_what_the_table_says(
 def test_a_child_of_a_template_comes_no_further(
     user: User, is_campaign: bool, record_property: pytest.RecordProperty
 ) -> None:
-    """Forked warm, it is contained where a program that was started is; without `--campaign` some."""
+    """Forked warm, it comes to what the table says of T1; without `--campaign` some are tried."""
     check_able(user)
     names = selected("T1", user, is_campaign=is_campaign)
     if not is_campaign:
