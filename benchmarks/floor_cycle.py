@@ -4,7 +4,8 @@ Three children by `subprocess.run`, one after the other; a planned row before an
 each, six flushed commits. No plan, no chain, no seal, no isolation, no lock, no recovery.
 
     python floor_cycle.py DATABASE PYTHON SCRIPT SCRIPT SCRIPT      one cycle
-    … with a number on each line of standard input: as many cycles, their ms printed as a JSON list
+    … --warm    as many cycles as each line of standard input says, their ms printed as JSON
+    … --bare    likewise, of nothing but the three `subprocess.run`
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ def cycle(database: sqlite3.Connection, python: str, scripts: list[str]) -> None
         database.execute(ENDED, values)
 
 
+def bare(python: str, scripts: list[str]) -> None:
+    """Run the scripts once and record nothing."""
+    for script in scripts:
+        subprocess.run([python, script], capture_output=True, timeout=300, check=True)
+
+
 def main() -> None:
     """Run one cycle, or as many as standard input asks for."""
     path, python, *scripts = sys.argv[1:]
@@ -40,15 +47,18 @@ def main() -> None:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute(TABLE)
-    if "--warm" not in scripts:
+    how = scripts.pop() if scripts[-1].startswith("--") else ""
+    if not how:
         cycle(database, python, scripts)
         return
-    scripts.remove("--warm")
     for line in sys.stdin:
         times = []
         for _ in range(int(line)):
             began = time.perf_counter()
-            cycle(database, python, scripts)
+            if how == "--warm":
+                cycle(database, python, scripts)
+            else:
+                bare(python, scripts)
             times.append((time.perf_counter() - began) * 1000)
         print(json.dumps(times), flush=True)
 

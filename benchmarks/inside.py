@@ -60,8 +60,10 @@ def warm(project: Path) -> None:
         commits += 1
         commit(store, batch)
 
+    wished = "warm: " in (project / "three.yaml").read_text()
     SqliteStore.commit = counted  # type: ignore[method-assign]
-    with bootstrap.conducting(_loaded(project), messages=silent) as (conductor, ports):
+    made = bootstrap.conducting(_loaded(project), messages=silent, continuous=True)
+    with made as (conductor, ports):
         for line in sys.stdin:
             if line.strip() == "commits":
                 print(json.dumps([commits]), flush=True)
@@ -76,7 +78,16 @@ def warm(project: Path) -> None:
                 times.append((time.perf_counter() - began) * 1000)
                 if result.outcomes != {"done": 3}:
                     raise SystemExit(f"a cycle ended with {result.outcomes}")
+                if wished and not _all_warm(ports.store):
+                    raise SystemExit("a cycle that was to be warm was not")
             print(json.dumps(times), flush=True)
+
+
+def _all_warm(store: SqliteStore) -> bool:
+    """Say whether all of the newest cycle started warm."""
+    bodies = [decode(row.raw).body for row in store.entries(store.size() - 10)]
+    ended = [body for body in bodies if isinstance(body, RunFinished)][-3:]
+    return all(body.warmth is not None and body.warmth.state == "warm" for body in ended)
 
 
 def append(project: Path, batch: str, count: str, how: str) -> None:

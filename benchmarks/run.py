@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import peers
 from measure import Quiet, Row, Timed, machine, pairs, process, progress, table
-from stage import Stage, Worker, cpu_ms
+from stage import FRAMES, FUNCTIONS, Stage, Worker, cpu_ms
 
 #: Entries of one cycle of three functions: planned, three starts, three ends, judged.
 ENTRIES_PER_CYCLE: Final = 8
@@ -108,6 +108,42 @@ def warm(setup: Setup) -> list[Row]:
         Row("T1 over T0, a child", child, "ms", target=5),
         Row("warm cycle, commits", commits, "", target=6),
     ]
+
+
+def forked(setup: Setup) -> list[Row]:
+    """Hold cycles of functions that start warm against the plain script's loop.
+
+    That floor keeps no rows at all: three `subprocess.run`, and nothing else.
+    """
+    stage = setup.stage
+    stage.add("pandas")
+    rows = []
+    for name, scripts, target in (
+        ("three trivial functions", FUNCTIONS, 0.5),
+        ("three that import pandas", FRAMES, 0.05),
+    ):
+        slug = scripts[0].parent.name
+        project = stage.project(f"forked-{slug}", scripts=scripts, more=", warm: true")
+        workers = [
+            Worker(stage.script("inside.py", "warm", str(project)), stage.environment),
+            Worker(stage.floor(f"{slug}.db", "--bare", scripts=scripts), stage.environment),
+        ]
+        times: list[list[float]] = [[], []]
+        for index in range(setup.pairs + 1):
+            setup.quiet.wait()
+            spent = [
+                statistics.median(worker.repeat(WARM_CYCLES if worker is workers[0] else 3))
+                for worker in workers
+            ]
+            if index:
+                times[0].append(spent[0])
+                times[1].append(spent[1])
+        for worker in workers:
+            worker.close()
+        stage.verify(project)
+        note = f"{statistics.median(b / a for a, b in zip(*times, strict=True)):.1f} x faster"
+        rows.append(Row(name, times[0], "ms", times[1], about="ratio", target=target, note=note))
+    return rows
 
 
 def startup(setup: Setup) -> list[Row]:
@@ -226,6 +262,7 @@ def idle(setup: Setup) -> list[Row]:
 BENCHMARKS: Final[Mapping[str, Callable[[Setup], list[Row]]]] = {
     "cold": cold,
     "warm": warm,
+    "forked": forked,
     "startup": startup,
     "append": append,
     "verify_rate": verify_rate,

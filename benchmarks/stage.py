@@ -22,6 +22,8 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 FUNCTIONS: Final = tuple(sorted((HERE / "functions").glob("*.py")))
+#: The same three, with pandas.
+FRAMES: Final = tuple(sorted((HERE / "frames").glob("*.py")))
 SPEC: Final = """kind: cycles
 name: three
 agent: BENCH
@@ -64,13 +66,19 @@ class Stage:
             "XDG_STATE_HOME": str(folder / "state"),
         }
 
-    def project(self, name: str, level: str = "") -> Path:
-        """Make a project whose cycle `three` runs the three functions, at the best level or one."""
+    def project(
+        self, name: str, level: str = "", *, scripts: Sequence[Path] = FUNCTIONS, more: str = ""
+    ) -> Path:
+        """Make a project whose cycle `three` runs the three functions, at the best level or one.
+
+        `more` is put to each task_config.
+        """
         project = self.folder / name
-        shutil.copytree(HERE / "functions", project / "functions")
+        shutil.copytree(scripts[0].parent, project / "functions")
+        more += f", level: {level}" if level else ""
         tasks = (
-            TASK.format(name=script.stem, priority=index, more=f", level: {level}" if level else "")
-            for index, script in enumerate(FUNCTIONS)
+            TASK.format(name=script.stem, priority=index, more=more)
+            for index, script in enumerate(scripts)
         )
         (project / "three.yaml").write_text(SPEC + "".join(tasks))
         self.call(project, "init")
@@ -99,10 +107,17 @@ class Stage:
         """Return the argv of a script that lies here."""
         return [self.python, str(HERE / name), *words]
 
-    def floor(self, name: str, *words: str) -> list[str]:
+    def floor(self, name: str, *words: str, scripts: Sequence[Path] = FUNCTIONS) -> list[str]:
         """Return the argv of the floor of a cycle."""
-        scripts = [str(script) for script in FUNCTIONS]
-        return self.script("floor_cycle.py", str(self.folder / name), self.python, *scripts, *words)
+        paths = [str(script) for script in scripts]
+        return self.script("floor_cycle.py", str(self.folder / name), self.python, *paths, *words)
+
+    def add(self, name: str) -> None:
+        """Put a package that is installed here, and what it needs, into the environment."""
+        site = Path(subprocess.check_output([self.python, "-c", _SITE], text=True).strip())
+        for path in _packages(name):
+            if not (site / path.name).exists():
+                (site / path.name).symlink_to(path)
 
     def verify(self, project: Path, *, entries: int | None = None) -> None:
         """Verify a project's record after it was measured, and count its entries."""
@@ -163,14 +178,14 @@ _SITE: Final = "import sysconfig; print(sysconfig.get_path('purelib'))"
 _SKIPPED: Final = re.compile("extra|python(_full)?_version *<|win32|Windows")
 
 
-def _packages() -> list[Path]:
-    """Return what a plain installation brings: our package and those that it names, no extras."""
-    package = importlib.util.find_spec("runwright")
+def _packages(first: str = "runwright") -> list[Path]:
+    """Return what a plain installation brings: a package and those that it names, no extras."""
+    package = importlib.util.find_spec(first)
     if package is None or package.origin is None:
-        message = "runwright is not installed here: make the environment first"
+        message = f"{first} is not installed here: pip install -e '.[dev,bench]'"
         raise SystemExit(message)
     found = {Path(package.origin).parent}
-    waiting, known = ["runwright"], {"runwright"}
+    waiting, known = [first], {first}
     while waiting:
         distribution = metadata.distribution(waiting.pop())
         for line in distribution.requires or ():

@@ -125,6 +125,7 @@ def _ended(scene: Scene, topic: Topic, attack: Attack, seen: Mapping[str, Any]) 
     found: dict[str, Any] = {
         "status": body.get("status", ""),
         "reason": reason,
+        "warmth": body.get("warmth", {}),
         "word": body.get("value", {}).get("result", {}),
         "after": after,
         "ms": seen.get("duration_ms"),

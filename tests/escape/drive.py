@@ -104,7 +104,8 @@ class Cycle:
                 self.runs[event["key"]] = event["run"]
             elif name == "run.finished":
                 self._finished(event)
-        for ready in self.scratch.glob("*/ready"):
+        # The folders of a template's children stand in one of its own.
+        for ready in [*self.scratch.glob("*/ready"), *self.scratch.glob("warm-*/*/ready")]:
             if ready not in self._looked:
                 self._looked.add(ready)
                 self._hold(ready)
@@ -290,7 +291,7 @@ def answer(cycle: Cycle, topic: Topic, attack: Attack, facts: Mapping[str, Any])
     seen["cpu_ms"] = body.get("used", {}).get("cpu_ms", 0)
     run = cycle.runs.get(attack.name, "?")
     seen["run"] = run
-    seen["scratch_left"] = [path.name for path in cycle.scratch.glob(f"{run[:24]}*")]
+    seen["scratch_left"] = [path.name for path in cycle.scratch.rglob(f"{run[:24]}*")]
     later = {name: bodies.get(name, {}) for name in ("importing", "sibling")}
     seen["later"] = {
         name: each.get("value", {}).get("result", {}).get("is") for name, each in later.items()
@@ -305,6 +306,7 @@ def answer(cycle: Cycle, topic: Topic, attack: Attack, facts: Mapping[str, Any])
         "status": body.get("status", ""),
         "reason": seen["reason"],
         "level": body.get("level", ""),
+        "warmth": body.get("warmth", {}),
         "message": body.get("message", ""),
         "ms": seen.get("duration_ms"),
     }

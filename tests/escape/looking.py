@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 PROC = Path("/proc")
 #: PF_EXITING, of the flags in /proc/PID/stat.
 EXITING = 0x4
+#: Stands in the command of a template and of all that it forks.
+TEMPLATE = b"runwright.adapters.template"
 
 
 class Process(NamedTuple):
@@ -68,11 +70,15 @@ def survivors(run: str, *, conductor: int, known: set[int]) -> list[str]:
     children = (each.pid for each in found.values() if conductor and each.parent == conductor)
     launcher = next(children, 0)
     plain = found[launcher].command if launcher else b""
+    templates = {pid for pid, each in found.items() if TEMPLATE in each.command}
+    keepers = {found[pid].parent for pid in templates}
     left = []
     for each in found.values():
         stray = each.parent == os.getpid() and each.pid not in known
         stray |= bool(conductor) and each.parent == conductor and each.pid != launcher
         stray |= bool(launcher) and each.parent == launcher and each.command != plain
+        # What a template forks looks like it; what became another program does not.
+        stray |= bool(launcher) and each.parent in keepers and each.pid not in templates
         stray &= not run or b"RUNWRIGHT_RUN_ID=" not in each.environment
         if (stray or each.is_of(run)) and each.pid not in (os.getpid(), conductor):
             words = each.command.replace(b"\0", b" ").decode(errors="replace")

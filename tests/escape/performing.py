@@ -131,8 +131,12 @@ def perform(
     only: Collection[str] | None = None,
     edits: Mapping[str, tuple[str, str]] | None = None,
     is_campaign: bool = False,
+    is_warm: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Run attacks and return what was seen of each; `edits` sabotage the product's own files."""
+    """Run attacks and return what was seen of each; `edits` sabotage the product's own files.
+
+    `is_warm`: each child is forked from a template.
+    """
     uid = 0 if user == "root" else OTHER if is_root() else os.geteuid()
     with folder() as base:
         source = interpreter(base, uid)
@@ -141,7 +145,7 @@ def perform(
             paths = source["environment"]["PYTHONPATH"]
             source["environment"] = {"PYTHONPATH": os.pathsep.join([first, paths])}
         sizes = CAMPAIGN_SIZES if is_campaign else SIZES
-        source |= sizes
+        source |= {**sizes, "warm": is_warm}
         wish = {
             "level": level,
             "uid": uid,

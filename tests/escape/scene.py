@@ -46,6 +46,7 @@ class UserProject(Project):
             "ESCAPE_GRANTED": self.scene.token("granted"),
             "ESCAPE_DESCRIPTOR": self.scene.token("descriptor"),
             "RUNWRIGHT_MESSAGES_FORM": "json",
+            "RUNWRIGHT_CONDUCTOR_WARM": "always",
         }
 
     def _argv(self, words: tuple[object, ...]) -> list[str]:
@@ -64,6 +65,7 @@ class Scene:
         self.base = base
         self.mebibytes, self.levels = source["mebibytes"], source["levels"]
         self.level = level
+        self.is_warm = source.get("warm", False)
         self.uid = uid
         self.word = secrets.token_hex(8)
         self.environment = dict(source.get("environment", {}))
@@ -214,6 +216,8 @@ class Scene:
         if attack.name.startswith("granted_"):
             config["network"] = [f"127.0.0.1:{self.listeners.where['granted']}"]
         config["function_path"] = f"functions/{topic.program}.py"
+        if self.is_warm:
+            config["warm"] = {"imports": ["ctypes", "json", "socket", "subprocess"]}
         return project.task(attack.name, **config, args=[attack.name])
 
     def copy_children(self, project: Project) -> None:
@@ -232,7 +236,7 @@ class Scene:
 
     def unlock(self) -> None:
         """Make files that cannot be removed such that can."""
-        for path in self.base.glob("*/project/.runwright/scratch/*/stays"):
+        for path in self.base.glob("*/project/.runwright/scratch/**/stays"):
             with path.open() as file:
                 fcntl.ioctl(file, SET_FLAGS, bytes(8))
 

@@ -24,6 +24,19 @@ from tests.escape.performing import (
 )
 
 pytestmark = pytest.mark.slow
+#: What is tried of a child of a template, the first of it by both users: to stay, and to reach
+#: what is around it.
+WARM = (
+    *("double_fork", "read_key", "write_new", "kill_supervisor", "trace_supervisor", "fork_bomb"),
+    *("read_own_environment", "inherited_descriptors", "outlive_supervisor", "daemon", "relay"),
+    *("own_session", "fork_at_exit", "respawn", "pester", "ignore_term", "stop_supervisor"),
+    *("outlive_conductor", "outlive_launcher", "read_store", "read_scratch", "kill_launcher"),
+    *("environment_of_conductor", "memory_by_call", "trace_launcher", "kill_bystander"),
+    *("write_by_descriptor", "leave_shared_memory", "offline_tcp_connect", "keep_rights"),
+    *("offline_path_connect", "take_memory", "large_file", "print_secret", "result_pipe"),
+)
+#: Seen by the environment that a process began with, which a fork shares with its template.
+BY_ENVIRONMENT = {"thread_bomb_by_default", "take_memory_by_many"}
 #: What some machines stop by themselves.
 UNSHOWN = ("raise_limits", "read_disk", "set_user_program", "io_uring", "mount_in_namespace")
 
@@ -59,6 +72,34 @@ def test_every_attack_comes_to_what_the_table_says(
     words = [came_to(seen) for seen in answers.values()]
     counts = {word: words.count(word) for word in ("contained", "detected", "open")}
     record_property(f"{level} {user}", f"{len(words)} tried, {counts}, 0 survivors")
+
+
+@pytest.mark.proves("isolation")
+@pytest.mark.parametrize("user", USERS)
+def test_a_child_of_a_template_comes_no_further(
+    user: User, is_campaign: bool, record_property: pytest.RecordProperty
+) -> None:
+    """Forked warm, it comes to what the table says of T1; without `--campaign` some are tried."""
+    check_able(user)
+    names = selected("T1", user, is_campaign=is_campaign)
+    if not is_campaign:
+        names = (
+            {name for name in names if name in WARM} if user == "root" else names & set(WARM[:9])
+        )
+    names -= set(unshown(user))
+    answers = perform("T1", user, only=names, is_campaign=is_campaign, is_warm=True)
+    assert set(answers) == names
+    assert mismatches(answers, "T1", user) == []
+    assert [seen for seen in answers.values() if seen["survivors"]] == []
+    states = {name: seen.get("warmth", {}).get("state") for name, seen in answers.items()}
+    # What attacks the record itself, or ends with its conductor, leaves no word of how it started.
+    assert set(states.values()) <= {"warm", None}, answers
+    assert [name for name in states if states[name] is None and not _is_alone(name)] == []
+    record_property(f"warm {user}", f"{len(answers)} tried, 0 survivors")
+
+
+def _is_alone(name: str) -> bool:
+    return any(each.name == name and each.alone for _topic, each in attacks())
 
 
 def test_what_no_level_lets_work_works_without_any(is_campaign: bool) -> None:

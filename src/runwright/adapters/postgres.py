@@ -41,7 +41,7 @@ from runwright.kernel.ports import Batch, Lease, Request, Row, SealRow, StoredEn
 from runwright.kernel.run import Content
 
 #: The version of the schema, in the table `about`.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 PRODUCT: Final = "runwright"
 _READ_CHUNK: Final = 4_096
 #: Statements as bytes: psycopg takes text only where it is written down in the code.

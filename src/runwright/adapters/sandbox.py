@@ -182,8 +182,7 @@ class Sandbox:
         self._must(self._prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR, 0, 0, 0))
         # With no_new_privs not even root gets any back from a program that it executes.
         self._must(self._capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24)))
-        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
-        os.close(rules)
+        self._restrict(rules)
         self._filter_calls(offline=wanted["offline"], reach=bool(wanted.get("reach")))
 
     def narrow(self, writable: Iterable[str], *, offline: bool = False) -> None:
@@ -198,10 +197,13 @@ class Sandbox:
         for path in _DEVICES:
             self._allow(rules, path, _FILE_RIGHTS & handled, must_exist=False)
         self._allow_writing(rules, writable, handled)
-        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
-        os.close(rules)
+        self._restrict(rules)
         if offline:
             self._filter_calls(offline=True)
+
+    def _restrict(self, rules: int) -> None:
+        self._must(self._sys(_LANDLOCK_RESTRICT, rules, 0))
+        os.close(rules)
 
     def end_with_parent(self) -> None:
         """Have this process killed when its parent ends. Raises: OSError."""

@@ -32,7 +32,7 @@ from runwright.kernel.ports import Batch, Request, Row, SealRow, StoredEntry, Ta
 from runwright.kernel.run import Content
 
 #: The version of the schema, in `PRAGMA user_version`.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 #: "RWL1" in `PRAGMA application_id`, so that `file` and others can tell.
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.

@@ -238,6 +238,9 @@ def _print_round(found: dict[str, Any]) -> None:
     first, last = found["seq"]
     span = f"seq {first} to {last}, {seal}" if last is not None else f"from seq {first} on"
     click.echo(f"ledger   {span}")
+    warm = [run["warmth"] for run in found["runs"] if run["warmth"]]
+    if warm:
+        click.echo(f"warm     {sum(each['state'] == 'warm' for each in warm)} of {len(warm)}")
     granted = [run["work"].get("network", "any") for run in found["runs"]]
     networks = {each if isinstance(each, str) else " ".join(each) for each in granted}
     if networks - {"any"}:
@@ -276,6 +279,9 @@ def _print_round(found: dict[str, Any]) -> None:
 def _print_run(run: dict[str, Any]) -> None:
     if run["message"] or run["reason"]:
         click.echo(f"\n{run['key']}: {clean(run['reason'])} {clean(run['message'])}".rstrip())
+    warmth = run["warmth"] or {}
+    if warmth.get("reason"):
+        click.echo(f"\n{run['key']} started cold: {clean(warmth['reason'])}")
     for blob in run["outputs"]:
         click.echo(style(f"\n{run['key']} {blob['name']} ({blob['whole_size']} bytes)", bold=True))
         click.echo(clean(blob["tail"]) if blob["tail"] is not None else "(erased)")
