@@ -261,7 +261,7 @@ here = pathlib.Path(__file__).parent
     assert runs["d"]["message"].endswith("d.py was removed after it was planned")
     assert not script.with_suffix(".ran").exists()
     # The next plan sees what stands there now, and says so by another digest.
-    project.sql("UPDATE task_registry SET enabled = 0 WHERE task_name IN ('a', 'c', 'd')")
+    project.sql("UPDATE task_registry SET enabled = 0 WHERE task_name IN ('a', 'c', 'd', 'e')")
     project.done("run", "demo")
     (again,) = project.done("show", "latest", "--json").json["runs"]
     assert again["work"]["script"]["digest"] != runs["b"]["work"]["script"]["digest"]
@@ -519,7 +519,7 @@ def test_a_rolled_back_copy_of_the_store_halts_until_it_is_adopted(project: Proj
         refused(done, "rollback-detected", status=4)
         assert "`runwright ledger adopt --reason TEXT`" in done.stderr
         assert str(size) in done.error[1]
-        assert str(size + 4) in done.error[1]
+        assert str(size + 5) in done.error[1]
     assert len(project.entries()) == size
     doctor = project.run("doctor")
     assert doctor.status == 4
@@ -527,7 +527,7 @@ def test_a_rolled_back_copy_of_the_store_halts_until_it_is_adopted(project: Proj
     assert project.done("verify", "--store").status == 0
 
     found = project.done("ledger", "adopt", "--reason", "disk replaced", "--json").json
-    assert (found["found_size"], found["remembered_size"]) == (size, size + 4)
+    assert (found["found_size"], found["remembered_size"]) == (size, size + 5)
     (adopted,) = project.bodies("ledger.adopted")
     assert adopted["reason"].startswith("disk replaced")
     assert project.done("run", "demo", "--json").json["outcome"] == "COMPLETED"
