@@ -18,13 +18,13 @@ from tests.e2e.project import until
 pytestmark = pytest.mark.slow
 
 #: Free pages of 4096 bytes that a session tries; a campaign tries all up to the last of each row.
-STORE_PAGES = (0, 1, 4, 6, 8, 9, 12, 16, 20, 28, 40, 80, 160)
-BLOB_PAGES = (8, 40, 100, 200, 260, 280, 285, 290, 295, 300, 560, 800)
-PAPER_PAGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
-SCRATCH_PAGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
-MEMORY_PAGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
-INIT_PAGES = (0, 1, 2, 4, 6, 8, 12, 20, 32, 44, 48, 52, 60, 64, 90, 120, 160)
-BUNDLE_PAGES = (0, 1, 5, 10, 20, 30, 36, 40, 44, 48, 52, 80)
+STORE_PAGES = (0, 4, 8, 12, 20, 40, 160)
+BLOB_PAGES = (8, 100, 260, 285, 300, 800)
+PAPER_PAGES = (0, 1, 3, 5, 8, 12)
+SCRATCH_PAGES = (0, 1, 2, 4, 6, 9, 12)
+MEMORY_PAGES = (0, 1, 2, 4, 8, 12)
+INIT_PAGES = (0, 2, 6, 20, 44, 52, 64, 160)
+BUNDLE_PAGES = (0, 5, 20, 36, 44, 80)
 
 
 def tried(pages: Sequence[int], is_campaign: bool, step: int = 1) -> Sequence[int]:

@@ -203,11 +203,28 @@ def mismatches(answers: Mapping[str, Mapping[str, Any]], level: Level, user: Use
     return found
 
 
+#: What is tried at every level, by everybody.
+ALWAYS = frozenset(
+    (
+        *("double_fork", "own_session", "fork_bomb", "ignore_term", "write_new", "read_key"),
+        *("read_store", "kill_supervisor", "trace_supervisor", "relay"),
+    )
+)
+
+
 def selected(level: Level, user: User, *, is_campaign: bool) -> set[str]:
     """Return the attacks to run; what holds for users alike is tried by one of them in part."""
     every = [attack for _topic, attack in attacks() if attack.expected(level, user)]
-    if is_campaign or (level != "T2" and (user == "root" or not is_root())):
+    if is_campaign or (level != "T2" and not is_root()):
         return {attack.name for attack in every}
+    if level != "T2" and user == "root":
+        # At each level the other half, and what matters most at both.
+        turn = 0 if level == "T0" else 1
+        return {
+            attack.name
+            for number, attack in enumerate(every)
+            if number % 2 == turn or attack.name in ALWAYS or attack.name.startswith("offline_")
+        }
     if level == "T2":
         # T1 is a part of it: what is not held by T1 alone is tried whole, by one of them.
         own = {each.name for each in every if user == "root" and _is_of_t2(each)}

@@ -107,6 +107,8 @@ def test_what_no_level_lets_work_works_without_any(is_campaign: bool) -> None:
     check_able("other")
     names = {each.name for _topic, each in attacks() if not is_shown(each) and not each.alone}
     names -= set(unshown("other"))
+    if not is_campaign:
+        names = set(sorted(names)[::2])
     answers = perform("bare", "other", only=names)
     assert set(answers) == names
     failed = {name: seen for name, seen in answers.items() if came_to(seen) == "contained"}
