@@ -81,3 +81,12 @@ from runwright.cli.main import main
 main()
 """
     assert ("click" in imported(script)) is clicks
+
+
+def test_msgspec_comes_without_typing_extensions_and_leaves_it_to_others():
+    """It is not there after the import of msgspec, and whoever wants it then gets it."""
+    start = "from runwright.cli.startup import import_msgspec\nimport_msgspec()\n"
+    assert "msgspec" in imported(start + _SHOW)
+    assert "typing_extensions" not in imported(start + _SHOW)
+    assert "typing_extensions" in imported(f"{start}import typing_extensions\n{_SHOW}")
+    assert "typing_extensions" in imported(f"import msgspec\n{_SHOW}")

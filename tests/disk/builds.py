@@ -54,7 +54,7 @@ writers.Writer.seal = sealed
 #: Papers are put in their place without being synced.
 PAPERS_UNSYNCED = """
 import runwright.adapters.files as it
-def write(path, data):
+def write(path, data, mode=0o644):
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
@@ -92,9 +92,9 @@ SINK_DEAF = """
 import contextlib
 import runwright.adapters.files as it
 write_whole = it.write_whole
-def write(path, data):
+def write(path, data, mode=0o644):
     with contextlib.suppress(OSError):
-        write_whole(path, data)
+        write_whole(path, data, mode=mode)
 it.write_whole = write
 """
 

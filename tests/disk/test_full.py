@@ -18,7 +18,7 @@ from tests.e2e.project import until
 pytestmark = pytest.mark.slow
 
 #: Free pages of 4096 bytes that a session tries; a campaign tries all up to the last of each row.
-STORE_PAGES = (0, 1, 4, 6, 8, 9, 12, 16, 20, 28, 40, 80)
+STORE_PAGES = (0, 1, 4, 6, 8, 9, 12, 16, 20, 28, 40, 80, 160)
 BLOB_PAGES = (8, 40, 100, 200, 260, 280, 285, 290, 295, 300, 560, 800)
 PAPER_PAGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
 SCRATCH_PAGES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)

@@ -391,7 +391,7 @@ def test_settings_that_are_not_settings_are_refused(project: Project) -> None:
 def test_db_check_and_migrate_say_what_they_found(project: Project) -> None:
     """A sound store of this version has no problems and nothing to migrate."""
     found = project.done("db", "check", "--json").json
-    assert (found["schema"], found["problems"]) == (1, [])
+    assert (found["schema"], found["problems"]) == (2, [])
     assert project.done("db", "migrate", "--json").json["migrated"] == []
     assert "nothing to do" in project.done("db", "migrate").stdout
 

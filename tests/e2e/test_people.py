@@ -369,24 +369,27 @@ def test_the_signature_of_an_agent_is_in_the_bundle_and_checked(
 ) -> None:
     """What waits is signed at the next seal; an altered, moved or missing one is named."""
     (finished,) = (entry for entry in staffed.entries("run.finished"))
-    staffed.sql("INSERT INTO signature (seq, agent) VALUES (?, 'FINN')", finished["seq"])
+    staffed.sql("UPDATE signature SET value = '' WHERE seq = ?", finished["seq"])
     assert staffed.run("verify", "--store").status == 6
     decide(staffed, "latest", "attest", name="VEGA")
     verified(staffed)
     bundle = tmp_path / "bundle"
     staffed.done("export", "latest", "--out", bundle)
-    (kept,) = json.loads((bundle / "signatures.json").read_text())
-    assert (kept["seq"], kept["agent"]) == (finished["seq"], "FINN")
+    kept = {row["seq"]: row for row in json.loads((bundle / "signatures.json").read_text())}
+    assert kept[finished["seq"]]["agent"] == "FINN"
     keys = staffed.folder / ".runwright" / "keys"
     trusted = ["--key", keys / "ledger.pub.pem", "--key", keys / "evidence.pub.pem"]
     staffed.done("verify", bundle, *trusted)
     (bundle / "signatures.json").unlink()
     staffed.done("verify", bundle, *trusted, status=6)
-    for change in ("seq = seq + 1", "value = ''", "agent = 'LARS'"):
-        before = staffed.sql("SELECT seq, agent, value FROM signature")[0]
-        staffed.sql(f"UPDATE signature SET {change}")
+    columns = "seq, agent, key, value"
+    for change in ("seq = -1", "value = ''", "agent = 'LARS'"):
+        select = f"SELECT {columns} FROM signature WHERE seq = ?"
+        (before,) = staffed.sql(select, finished["seq"])
+        staffed.sql(f"UPDATE signature SET {change} WHERE seq = ?", finished["seq"])
         assert staffed.run("verify", "--store").status == 6, change
-        staffed.sql("UPDATE signature SET seq = ?, agent = ?, value = ?", *before)
+        staffed.sql("DELETE FROM signature WHERE seq IN (-1, ?)", finished["seq"])
+        staffed.sql(f"INSERT INTO signature ({columns}) VALUES (?, ?, ?, ?)", *before)
         verified(staffed)
 
 

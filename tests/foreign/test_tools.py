@@ -44,15 +44,18 @@ def test_what_cannot_be_installed_is_named_and_fails_nothing(tmp_path: Path) -> 
     assert done.stderr.startswith(
         "warning: not installed, what needs it is skipped: openssl strace"
     )
-    assert asked(tmp_path)[:4] == ["update", "openssl", "strace", "golang-go"]
+    wanted = ["update", "openssl", "strace", "bubblewrap", "golang-go", "openssh-client", "systemd"]
+    assert asked(tmp_path)[:7] == wanted
 
 
 def test_only_what_is_missing_is_installed(tmp_path: Path) -> None:
     """Nothing is asked of apt-get where everything is there."""
     if not MODULE.is_dir():
         pytest.skip("needs Go's x/mod: apt-get install golang-golang-x-mod-dev")
-    assert tools(tmp_path, "openssl go ssh-keygen", apt_status=0).returncode == 0
+    assert (
+        tools(tmp_path, "openssl bwrap go ssh-keygen systemd-analyze", apt_status=0).returncode == 0
+    )
     assert asked(tmp_path) == ["update", "strace"]
     (tmp_path / "log").unlink()
-    done = tools(tmp_path, "openssl go strace ssh-keygen", apt_status=100)
+    done = tools(tmp_path, "openssl bwrap go strace ssh-keygen systemd-analyze", apt_status=100)
     assert (done.returncode, done.stderr, asked(tmp_path)) == (0, "", [])

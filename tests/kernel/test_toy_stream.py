@@ -95,7 +95,8 @@ def test_a_stream_costs_two_commits_a_tick_and_one_to_acknowledge(whole: Project
     ]
     assert kinds == ["planned", "judged", ""] * stream.TICKS + [""]
     assert "[paper],[paper],[paper],[paper]" in earlier[2]
-    assert "run.finished,run.finished,round.judged,[lane]" in earlier[1]
+    assert "run.finished,run.finished,round.judged,[paper]" in earlier[1]
+    assert "[lane],[lane],[round],[tick]" in earlier[1]
 
 
 def test_a_replay_of_the_record_gives_the_same_bytes(whole: Project):

@@ -203,6 +203,6 @@ def test_what_is_wrong_is_said_with_what_helps(
     guarded.sql("UPDATE runwright.about SET version = 99")
     status, code, text = error(right)
     assert (status, code) == (2, "store-version")
-    assert "a newer version of Runwright (schema 99; this one reads 1)" in text
+    assert "a newer version of Runwright (schema 99; this one reads 2)" in text
     status, code, text = error("mysql://x/y", "config", "show")
     assert (status, code) == (2, "invalid-setting")

@@ -13,6 +13,7 @@ import sys
 from typing import Final, NoReturn
 
 from runwright.cli import plain
+from runwright.cli.startup import import_msgspec
 from runwright.cli.terminal import echo, style
 from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
 
@@ -64,6 +65,7 @@ def _conduct(words: list[str]) -> int:
         from runwright.cli import root  # lazy: a plain run needs no click
 
         return root.main()
+    import_msgspec()
     from runwright.cli import output, run  # lazy: most commands run nothing
 
     return run.run(output.settings_at(asked.start, asked.settings), asked.name, asked.options)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from runwright import __version__
+from runwright.cli.startup import import_msgspec
 from runwright.kernel.errors import Exit, Usage
 
 #: Command -> the module that holds it and what it does, in the order of a first day.
@@ -41,6 +42,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
+        import_msgspec()
         # lazy: a command loads what it needs and nothing else
         module = importlib.import_module(f"runwright.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command

@@ -331,6 +331,20 @@ class Conductor:
     ) -> Conducted:
         """Drive a tick from a planned or a recalled round to its end."""
         pending = Pending(self._ports.messages)
+        try:
+            return self._drive_rounds(state, planned, recalled, pending)
+        except Halt as error:
+            # The store went away while it was asked: what happened meanwhile is not lost with it.
+            pending.keep_aside(self._writer, error)
+            raise
+
+    def _drive_rounds(
+        self,
+        state: TickState,
+        planned: Round | None,
+        recalled: Recalled | None,
+        pending: Pending,
+    ) -> Conducted:
         workload = self._ports.workloads[state.spec.kind]
         verdict: Verdict | None = None
         stopped = ""

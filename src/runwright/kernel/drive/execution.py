@@ -18,7 +18,7 @@ from runwright.kernel.drive.lanes import Lanes
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
 from runwright.kernel.drive.writer import Writer
-from runwright.kernel.errors import NotCanonical, Refused, StoreCorrupt, require
+from runwright.kernel.errors import Halt, NotCanonical, Refused, StoreCorrupt, require
 from runwright.kernel.ports import (
     Clock,
     Messages,
@@ -80,6 +80,11 @@ class Pending:
         self.drafts.extend(drafts)
         self.contents.extend(contents)
         self.rows.extend(rows)
+
+    def keep_aside(self, writer: Writer, failure: Halt) -> None:
+        """Have kept beside the store what can no longer be written. Raises: the failure."""
+        if self.drafts:
+            writer.keep_aside(failure, self.drafts, contents=self.contents, rows=self.rows)
 
     def say(self, event: str, **fields: Any) -> None:
         """Say something once it is durable."""

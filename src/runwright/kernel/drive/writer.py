@@ -133,6 +133,24 @@ class Writer:
             self.seal()
         return first
 
+    def keep_aside(
+        self,
+        failure: Halt,
+        drafts: Sequence[Draft],
+        *,
+        contents: Sequence[Content] = (),
+        rows: Sequence[Row] = (),
+    ) -> None:
+        """Have the store keep elsewhere what it cannot take any more, if it can.
+
+        Raises: the failure, naming where. After a commit that failed there is nothing left to keep.
+        """
+        if self._broken is None:
+            appended = append(self.head, self.origin, self._clock.now_ms(), drafts)
+            batch = Batch(entries=appended.entries, contents=list(contents), rows=list(rows))
+            batch.failure = failure
+            self._write(batch)
+
     def seal(self, rows: Sequence[Row] = ()) -> None:
         """Sign the head as it is read back from the store, and keep the seal with it.
 
