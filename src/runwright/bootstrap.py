@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runwright.adapters.libpq import Target
     from runwright.adapters.listening import Channel
     from runwright.adapters.notify import Notifier
-    from runwright.adapters.postgres import PostgresStore
+    from runwright.adapters.postgres import Layout, PostgresStore
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
@@ -77,6 +77,9 @@ class ProjectStore(Store, Protocol):
     def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
         """Take down those that are ours; return their names."""
 
+    def adopted(self) -> list[dict[str, Any]]:
+        """Return the tables of a site that are read in the place of ours."""
+
 
 def workloads() -> Mapping[str, Workload]:
     """Return the workloads by kind."""
@@ -103,7 +106,23 @@ def open_store(
             messages("store.unwritten", str(failure), level="error", **fields)
         return file
 
-    return PostgresStore(place, read_only=read_only, unwritten=unwritten)
+    return PostgresStore(place, layout=_layout(loaded), read_only=read_only, unwritten=unwritten)
+
+
+def _layout(loaded: Loaded) -> Layout:
+    """Return where the tables of workloads stand in a shared store, as the settings have it."""
+    # lazy: only for a shared store
+    import msgspec  # lazy: as above
+
+    from runwright.adapters.postgres import Layout  # lazy: as above
+
+    relation, schemas = loaded.settings.registry.table, loaded.settings.schemas
+    adopted = {"task_registry": relation} if relation else {}
+    return Layout(_tables, msgspec.structs.asdict(schemas), adopted)
+
+
+def _tables() -> Sequence[Table]:
+    return [table for workload in workloads().values() for table in workload.tables]
 
 
 def is_shared(loaded: Loaded) -> bool:
@@ -153,7 +172,7 @@ def roles(loaded: Loaded, *, is_applied: bool) -> str:
     place = target(loaded)
     from runwright.adapters.postgres import PostgresStore  # lazy: only for a shared store
 
-    store = PostgresStore(place)
+    store = PostgresStore(place, layout=_layout(loaded))
     try:
         script = store.roles()
         if is_applied:
@@ -332,6 +351,7 @@ def conducting(
                 drain_s=settings.conductor.drain_s,
                 outbox_max=settings.conductor.outbox_max,
                 meanwhile=[_import_signatures, _prepare_entries, _import_fractions],
+                adopted=store.adopted,
             )
             if pulse is not None:
                 ports = ports._replace(pulse=pulse)
@@ -491,20 +511,16 @@ def _create_shared(loaded: Loaded, name: str) -> Mapping[str, Any]:
     Raises: usage when there is a store that these keys do not seal.
     """
     # lazy: only init
-    import msgspec  # lazy: as above
-
     from runwright.adapters.postgres import PostgresStore  # lazy: as above
     from runwright.adapters.signer import create_keys  # lazy: as above
 
     place, folder = target(loaded), loaded.path(loaded.settings.signer.keys)
-    tables = [table for workload in workloads().values() for table in workload.tables]
-    schemas = msgspec.structs.asdict(loaded.settings.schemas)
     if (folder / _UNFINISHED).exists() and (found := _sealed_by(loaded, folder)):
         # An `init` whose last commit was cut off: it was durable.
         (folder / _UNFINISHED).unlink()
         return found
     # Before the keys: where a store cannot be made, none are left behind.
-    store: PostgresStore = PostgresStore(place, tables=tables, schemas=schemas, create=True)
+    store: PostgresStore = PostgresStore(place, layout=_layout(loaded), create=True)
     try:
         origin = f"runwright.local/{name}/{CLOCK.entropy(8).hex()}"
         unfinished = _begin_keys(folder)

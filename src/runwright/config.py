@@ -22,6 +22,8 @@ FILE: Final = "runwright.toml"
 _PASSWORD: Final = re.compile(r"(//[^:@/?#]*:).*(?=@)|(password=)[^&\s]*")
 #: A name that needs no quotes in SQL, and leaves space for what is added to it.
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+#: A table that somebody else named.
+_RELATION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\.[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +48,14 @@ class SchemasSettings(_Section, frozen=True, kw_only=True):
     governance: str = "fhq_governance"
     vision: str = "vision_core"
     meta: str = "fhq_meta"
+
+
+class RegistrySettings(_Section, frozen=True, kw_only=True):
+    """Which functions there are."""
+
+    #: A table of the site in that database to read instead of a task_registry of ours:
+    #: "schema.table". What `init` is told stands.
+    table: str = ""
 
 
 class SignerSettings(_Section, frozen=True, kw_only=True):
@@ -100,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     store: StoreSettings = StoreSettings()
     schemas: SchemasSettings = SchemasSettings()
+    registry: RegistrySettings = RegistrySettings()
     signer: SignerSettings = SignerSettings()
     files: FilesSettings = FilesSettings()
     conductor: ConductorSettings = ConductorSettings()
@@ -226,3 +237,12 @@ def _check(settings: Settings, values: Mapping[str, tuple[Any, str]]) -> None:
             origin = values[name][1]
             message = f"{origin}: {name}: not a name of small letters, digits and '_', 40 at most"
             raise InvalidSetting(message)
+    relation = settings.registry.table
+    if relation and not _RELATION.fullmatch(relation):
+        origin = values["registry.table"][1]
+        message = f"{origin}: registry.table: not schema.table in letters, digits and '_'"
+        raise InvalidSetting(message)
+    if relation and not settings.store.url:
+        origin = values["registry.table"][1]
+        message = f"{origin}: registry.table: a table is adopted in a PostgreSQL store only"
+        raise InvalidSetting(message, hint="Set store.url, or leave registry.table empty.")

@@ -18,7 +18,7 @@ import pytest
 
 from runwright.adapters.libpq import target
 from runwright.adapters.memory import MemoryStore
-from runwright.adapters.postgres import PostgresStore
+from runwright.adapters.postgres import Layout, PostgresStore
 from runwright.adapters.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from runwright.kernel.errors import (
     CommitUnknown,
@@ -61,7 +61,7 @@ def postgres(request: pytest.FixtureRequest) -> PostgresStore:
     server = request.getfixturevalue("server")
     # A schema of its own: a database would take a hundred times as long.
     place = target(server.url("postgres"), server.new_schema(), {})
-    making = PostgresStore(place, tables=[THING, TYPED], create=True)
+    making = PostgresStore(place, layout=Layout(lambda: [THING, TYPED]), create=True)
     making.finish()
     making.close()
     return PostgresStore(place)

@@ -91,7 +91,9 @@ class Server:
                 # When the tests are killed, the server goes with them.
                 preexec_fn=lambda: ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGQUIT),  # noqa: PLW1509
             )
-        until(self._takes_connections, f"the server starts: {self.folder / 'server.log'}")
+        # After a crash it writes out every database of the session: on a busy disk that takes long.
+        what = f"the server starts: {self.folder / 'server.log'}"
+        until(self._takes_connections, what, SOON_S * 6)
 
     def stop(self, how: str = "immediate") -> None:
         """Stop it: `immediate` is a crash, `fast` rolls back what is under way."""

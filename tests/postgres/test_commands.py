@@ -103,6 +103,7 @@ def test_a_table_of_somebody_else_is_left_alone(
     assert (done.status, done.error[0]) == (2, "usage")
     assert '"task_registry" already exists' in done.error[1]
     assert "[schemas]" in done.stderr
+    assert 'registry.table = "fhq_governance.task_registry"' in done.stderr
     here = {"RUNWRIGHT_SCHEMAS_GOVERNANCE": "of_runwright"}
     project.done("init", "--name", "demo", env=here)
     # Where the tables stand is kept with them: the setting is for `init`.

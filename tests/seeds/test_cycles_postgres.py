@@ -6,9 +6,11 @@ import json
 import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.postgres import site
 from tests.postgres.project import SharedProject
 from tests.postgres.server import Server
 from tests.seeds.test_cycles_001 import MARKET, NAMES
@@ -65,6 +67,45 @@ def test_a_key_that_is_set_by_sql_shows_in_the_next_plan(market: SharedProject) 
     )
     label = market.done("run", "market", "--json").json["label"]
     assert market.evidence(label)["results"][0]["result"]["window_hours"] == 1920
+
+
+@pytest.mark.seed("cycles-001/install-foundation-schemas", "cycles-001/config-task-window")
+def test_a_registry_that_a_site_has_is_adopted(server: Server, tmp_path: Path) -> None:
+    """The UPDATE of the document works on it as far as the site allows; the log is made beside."""
+    database = server.new_database()
+    site.make(server, database)
+    project = SharedProject(tmp_path, server, database)
+    project.done("init", "--name", "market", env=site.ADOPTING)
+    project.write("seen.py", "import os\nprint(open(os.environ['RUNWRIGHT_CONFIG']).read())\n")
+    config = {"function_path": "seen.py", "default_window_hours": 24}
+    site.insert(server, database, NAMES[0], config)
+    project.apply(name="market")
+    update = """
+        UPDATE fhq_governance.task_registry
+        SET task_config = task_config || jsonb_build_object(
+            'default_window_hours', 48  -- Increase analysis window
+        )
+        WHERE task_name = 'vision_signal_inference_baseline';
+        """
+    psql(project, update)
+    label = project.done("run", "market", "--json").json["label"]
+    told = project.done("show", label, "--output", "stdout", "--function", NAMES[0]).stdout
+    assert json.loads(told)["default_window_hours"] == 48
+    rows = psql(
+        project,
+        "SELECT decision FROM fhq_governance.governance_actions_log"
+        " WHERE action_type = 'VISION_FUNCTION_EXECUTION'",
+    )
+    assert rows == [["COMPLETED"]]
+    server.psql(database, site.IMMUTABLE)
+    before = site.kept(server, database)
+    with pytest.raises(AssertionError, match="append-only"):
+        psql(project, update.replace("48", "72"))
+    assert [
+        run["function"] for run in project.done("run", "market", "--dry-run", "--json").json["runs"]
+    ] == [NAMES[0]]
+    assert site.kept(server, database) == before
+    project.close()
 
 
 @pytest.mark.seed("cycles-001/trouble-no-tasks-check")

@@ -24,10 +24,12 @@ import msgspec
 import psycopg
 from psycopg import errors as pg
 
+from runwright.adapters.adopted import Given, Relation, problem_of, selected
 from runwright.adapters.blocks import blocks
 from runwright.adapters.libpq import Target, connect, translate
 from runwright.kernel.errors import (
     CommitUnknown,
+    InvalidSetting,
     LeaseLost,
     RunwrightError,
     StoreBusy,
@@ -94,6 +96,17 @@ class Place(NamedTuple):
         return [column.name for column in self.columns.values() if column.is_key]
 
 
+class Layout(NamedTuple):
+    """The tables of workloads, and where they stand."""
+
+    #: Asked when a store is made, or a site's table is read.
+    tables: Callable[[], Sequence[Table]] = tuple
+    #: "governance" and others -> their schemas.
+    schemas: Mapping[str, str] = {}
+    #: Table -> "schema.table" of a site that is read in its place.
+    adopted: Mapping[str, str] = {}
+
+
 class PostgresLease:
     """An advisory lock of a connection of its own; it ends with that connection."""
 
@@ -148,18 +161,16 @@ class PostgresStore:
         self,
         target: Target,
         *,
-        tables: Sequence[Table] = (),
-        schemas: Mapping[str, str] | None = None,
+        layout: Layout | None = None,
         create: bool = False,
         read_only: bool = False,
         unwritten: Callable[[Batch, RunwrightError], str] | None = None,
     ) -> None:
         """Open the store, or begin to make it: it is there once `finish` was called.
 
-        `schemas` says where tables of workloads stand. `unwritten` keeps a batch that could not be
-        committed and returns where.
+        `unwritten` keeps a batch that could not be committed and returns where.
 
-        Raises: store-missing, store-version, store-unreachable, store-busy, usage.
+        Raises: store-missing, store-version, store-unreachable, store-busy, usage, invalid-setting.
         """
         self.target = target
         self.name = target.name
@@ -172,15 +183,18 @@ class PostgresStore:
         self._unwritten = unwritten
         self._places: dict[str, Place] = {}
         self._schemas: dict[str, str] = {}
+        self._adopted: dict[str, Relation] = {}
+        self._layout = layout or Layout()
         self._upserts: dict[str, tuple[str, tuple[str, ...], tuple[Column, ...]]] = {}
         self._is_new = create
         self._db = connect(target, SQL["session"], read_only=read_only)
         try:
             if create:
-                self._create(tables, schemas or {})
+                self._create(self._layout)
             else:
                 self._check_version()
-            self._schemas = dict(self._db.execute(SQL["places"]).fetchall())
+            self._read_places()
+            self._check_remembered(self._layout.adopted)
         except psycopg.Error as error:
             self._db.close()
             raise translate(error, self.name) from error
@@ -194,7 +208,24 @@ class PostgresStore:
         plain = self.lock % (1 << 64)
         return plain >> 32, plain & 0xFFFFFFFF
 
-    def _create(self, tables: Sequence[Table], schemas: Mapping[str, str]) -> None:
+    def _read_places(self) -> None:
+        """Learn where the tables of workloads stand."""
+        rows = self._db.execute(SQL["places"]).fetchall()
+        self._schemas = {name: schema for name, schema, relation in rows if not relation}
+        self._adopted = {
+            name: Relation(schema, relation) for name, schema, relation in rows if relation
+        }
+
+    def _check_remembered(self, adopted: Mapping[str, str]) -> None:
+        """Refuse a setting that says something else than what `init` was told."""
+        for name, wanted in adopted.items():
+            stands = self._adopted[name].text if name in self._adopted else "a table of its own"
+            if stands != wanted:
+                message = f"{self.name}: registry.table says {wanted}; the store reads {stands}"
+                hint = "What `init` was told stands: take the setting back, or make another store."
+                raise InvalidSetting(message, hint=hint)
+
+    def _create(self, layout: Layout) -> None:
         """Begin the one transaction that makes everything."""
         db, schema = self._db, self.target.schema
         db.execute("BEGIN")
@@ -209,10 +240,15 @@ class PostgresStore:
             self._make_schema(schema)
             db.execute(SQL["create"])
             db.execute(SQL["insert-about"], (PRODUCT, SCHEMA_VERSION))
-            for table in tables:
-                self._create_table(table, schemas)
+            for table in layout.tables():
+                if table.name in layout.adopted:
+                    relation = Relation(*layout.adopted[table.name].split("."))
+                    self._check_adopted(table, relation)
+                    db.execute(SQL["insert-place"], (table.name, *relation))
+                else:
+                    self._create_table(table, layout.schemas)
         except (pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateFunction) as error:
-            raise _taken(self.name, error) from error
+            raise _taken(self.name, error, layout) from error
 
     def _create_table(self, table: Table, schemas: Mapping[str, str]) -> None:
         require(not table.schema or table.schema in schemas, f"no schema {table.schema!r} is set")
@@ -226,7 +262,42 @@ class PostgresStore:
         db.execute(f"SET LOCAL search_path = {path}, pg_catalog".encode())
         db.execute(blocks(table.sql)[f"{table.name} {self.kind}"].encode())
         db.execute(f'SET LOCAL search_path = "{kernel}", pg_catalog'.encode())
-        db.execute(SQL["insert-place"], (table.name, schema))
+        db.execute(SQL["insert-place"], (table.name, schema, ""))
+
+    def _check_adopted(self, table: Table, relation: Relation) -> list[Given]:
+        """Return the columns of a site's table. Raises: invalid-setting when it cannot be read."""
+        found = [Given(*row) for row in self._one(SQL["columns-of-a-site"], relation)]
+        problem = problem_of(table, relation, found)
+        if problem:
+            message = f"{self.name}: {table.name} cannot be read there: {problem}"
+            hint = "The setting registry.table names it; a view with the right columns serves too."
+            raise InvalidSetting(message, hint=hint)
+        return found
+
+    def adopted(self) -> list[dict[str, Any]]:
+        """Return the tables of a site that are read in the place of ours.
+
+        Of each: its name here, its name there, those of our columns that it has, and the others
+        that an INSERT has to give. Raises: invalid-setting.
+        """
+        return [self._described(name, relation) for name, relation in self._adopted.items()]
+
+    def _described(self, name: str, relation: Relation) -> dict[str, Any]:
+        table = self._definition(name)
+        found = self._check_adopted(table, relation)
+        return {
+            "name": name,
+            "relation": relation.text,
+            "columns": [column.name for column in found if column.name in table.columns],
+            "required": [
+                column.name
+                for column in found
+                if column.is_required and column.name not in table.columns
+            ],
+        }
+
+    def _definition(self, name: str) -> Table:
+        return next(table for table in self._layout.tables() if table.name == name)
 
     def install_views(self, tables: Sequence[Table]) -> list[str]:
         """Make the views anew, all of them or none; return their names.
@@ -247,7 +318,7 @@ class PostgresStore:
                     self._create_table(view, schemas)
         except psycopg.Error as error:
             raise translate(error, self.name) from error
-        self._schemas = dict(self._db.execute(SQL["places"]).fetchall())
+        self._read_places()
         return [view.name for view in views]
 
     def uninstall_views(self, tables: Sequence[Table]) -> list[str]:
@@ -397,6 +468,7 @@ class PostgresStore:
                 contents = [(item.digest, item.salt, item.data) for item in batch.contents]
                 cursor.executemany(SQL["insert-blob"], contents)
             for name in batch.emptied:
+                require(name not in self._adopted, f"{name} is a site's own")
                 cursor.execute(f"DELETE FROM {self._table(name).sql}".encode())  # noqa: S608
             upserts = [(*self._upsert(row), row) for row in batch.rows]
             for statement, group in itertools.groupby(upserts, key=lambda each: each[0]):
@@ -413,6 +485,7 @@ class PostgresStore:
         shape = f"{row.table}/{row.update}/{','.join(names)}"
         known = self._upserts.get(shape)
         if known is None:
+            require(row.table not in self._adopted, f"{row.table} is a site's own")
             table = self._table(row.table)
             unknown = set(names) - set(table.columns)
             require(not unknown, f"table {row.table} has no columns {sorted(unknown)}")
@@ -427,6 +500,9 @@ class PostgresStore:
         return known
 
     def _table(self, name: str) -> Place:
+        if name in self._adopted:
+            # Looked at each time: whoever keeps it may change it without a word to us.
+            return self._site(name, self._adopted[name])
         table = self._places.get(name)
         if table is None:
             schema = self._schemas.get(name, self.target.schema)
@@ -435,6 +511,20 @@ class PostgresStore:
             found = {row[0]: Column(*row) for row in rows}
             table = self._places[name] = Place(f'"{schema}"."{name}"', found)
         return table
+
+    def _site(self, name: str, relation: Relation) -> Place:
+        """Return a site's table in the shape of ours. Raises: invalid-setting."""
+        table = self._definition(name)
+        shape = selected(table, self._check_adopted(table, relation))
+        # Names of columns are ours, that of the table was checked: nothing of a row is in it.
+        shown = ", ".join(
+            f'{expression} AS "{column}"' for column, (_, expression) in shape.items()
+        )
+        columns = {
+            column: Column(column, kind, is_required=True, is_key=False)
+            for column, (kind, _) in shape.items()
+        }
+        return Place(f'(SELECT {shown} FROM {relation.sql}) AS "{name}"', columns)  # noqa: S608
 
     # ------------------------------------------------------------------------------ everybody
 
@@ -546,6 +636,11 @@ class PostgresStore:
             for name in wanted
             if triggers.get(name) not in ("O", "A")
         ]
+        for relation in self._adopted.items():
+            try:
+                self._described(*relation)
+            except InvalidSetting as error:
+                found.append(str(error))
         ((count, size, first),) = self._one(SQL["gaps"])
         if count != size or first:
             found.append(f"there are {count} entries, and the last one is {size - 1}")
@@ -558,7 +653,9 @@ class PostgresStore:
     def roles(self) -> str:
         """Return the SQL that makes the roles and grants each what it needs."""
         schema = self.target.schema
-        all_schemas = ", ".join(f'"{name}"' for name in sorted({schema, *self._schemas.values()}))
+        sites = {relation.schema for relation in self._adopted.values()}
+        every = sorted({schema, *self._schemas.values(), *sites})
+        all_schemas = ", ".join(f'"{name}"' for name in every)
         text = SQL["roles"].decode()
         lines = [text.replace("{schemas}", all_schemas).replace("{schema}", schema)]
         for name in sorted(self._schemas):
@@ -566,6 +663,10 @@ class PostgresStore:
             lines.append(f'GRANT SELECT ON {table} TO "{schema}_reader";')
             to = f'"{schema}_conductor", "{schema}_operator"'
             lines.append(f"GRANT INSERT, UPDATE ON {table} TO {to};")
+        lines += [
+            f'GRANT SELECT ON {relation.sql} TO "{schema}_reader";'
+            for _, relation in sorted(self._adopted.items())
+        ]
         return "\n".join(lines) + "\n"
 
     def execute(self, script: str) -> None:
@@ -587,9 +688,15 @@ class PostgresStore:
         self._db.close()
 
 
-def _taken(name: str, error: psycopg.Error) -> Usage:
-    message = f"{name}: {error.diag.message_primary}: somebody else's tables stand there"
-    return Usage(message, hint="Give other names in the settings store.schema and [schemas].")
+def _taken(name: str, error: psycopg.Error, layout: Layout) -> Usage:
+    said = error.diag.message_primary or ""
+    message = f"{name}: {said}: somebody else's tables stand there"
+    hint = "Give other names in the settings store.schema and [schemas]."
+    for table in layout.tables():
+        if table.spared is not None and f'"{table.name}"' in said:
+            place = f"{layout.schemas[table.schema]}.{table.name}"
+            hint += f' Or have that table read instead of ours: registry.table = "{place}".'
+    return Usage(message, hint=hint)
 
 
 def _insert(table: Place, names: Sequence[str], changed: Sequence[str]) -> str:

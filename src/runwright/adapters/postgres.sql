@@ -6,8 +6,10 @@ CREATE TABLE about (
 
 -- Where the tables of workloads stand: the settings may be others tomorrow.
 CREATE TABLE place (
-    name   text PRIMARY KEY,
-    schema text NOT NULL
+    name     text PRIMARY KEY,
+    schema   text NOT NULL,
+    -- The name of a site's own table that is read in its place; empty: the table is ours.
+    relation text NOT NULL DEFAULT ''
 );
 
 -- One row. The token grows with each conductor; a commit under an older one is refused.
@@ -250,7 +252,7 @@ SELECT product, version FROM about
 INSERT INTO about (product, version) VALUES (%s, %s)
 
 -- name: insert-place
-INSERT INTO place (name, schema) VALUES (%s, %s)
+INSERT INTO place (name, schema, relation) VALUES (%s, %s, %s)
 
 -- name: delete-place
 DELETE FROM place WHERE name = %s
@@ -261,7 +263,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 
 -- name: places
-SELECT name, schema FROM place
+SELECT name, schema, relation FROM place
 
 -- name: columns
 SELECT a.attname, format_type(a.atttypid, NULL), a.attnotnull,
@@ -271,6 +273,18 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE n.nspname = %s AND c.relname = %s
+ORDER BY a.attnum
+
+-- name: columns-of-a-site
+-- The type below a domain; whether an INSERT has to give it; whether this user may read it.
+SELECT a.attname, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid), NULL),
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
+       has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY a.attnum
 
 -- name: try-lock
@@ -375,7 +389,8 @@ GRANT "{schema}_application" TO "{schema}_conductor", "{schema}_operator";
 -- The conductor appends, and keeps the rows that entries change.
 GRANT INSERT ON "{schema}".entry, "{schema}".tile TO "{schema}_conductor";
 GRANT INSERT, UPDATE ON "{schema}".seal, "{schema}".spec, "{schema}".tick, "{schema}".round, "{schema}".lane,
-    "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature
+    "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature, "{schema}".lane,
+    "{schema}".person, "{schema}".person_key, "{schema}".agent_key
     TO "{schema}_conductor";
 GRANT INSERT, DELETE ON "{schema}".blob TO "{schema}_conductor";
 GRANT UPDATE ON "{schema}".lease TO "{schema}_conductor";

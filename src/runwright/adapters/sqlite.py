@@ -150,6 +150,10 @@ class SqliteStore:
     def _ddl(self, table: Table) -> str:
         return blocks(table.sql)[f"{table.name} {self.kind}"]
 
+    def adopted(self) -> list[dict[str, Any]]:
+        """Return the tables of a site that are read in the place of ours: none in a file."""
+        return []
+
     def install_views(self, tables: Sequence[Table]) -> list[str]:
         """Make the views anew, all of them or none; return their names.
 

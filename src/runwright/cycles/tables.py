@@ -55,6 +55,7 @@ TABLES: Final = (
             "created_at": "instant",
             "updated_at": "instant",
         },
+        spared=("task_description", "created_at", "updated_at", "spec_name"),
     ),
     _projection(
         "governance_action",

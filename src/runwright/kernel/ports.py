@@ -92,6 +92,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     types: Mapping[str, ColumnType] = {}
     #: The columns that follow from the record: all of a projection, none of what people keep.
     folded: tuple[str, ...] = ()
+    #: The columns that a site's own table in its place may lack; None: it has no such place.
+    spared: tuple[str, ...] | None = None
 
     @property
     def is_view(self) -> bool:

@@ -191,7 +191,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     #: The agents that a spec names: each has a key once the spec is applied.
     agents: Callable[[Any], Sequence[str]] = agents_of_none
     #: (spec, at_ms, table -> its rows) -> the rows that applying a spec leaves, and counts of them.
-    #: Under "spec" stand the specs of its kind that were applied before.
+    #: Under "spec" stand the specs of its kind that were applied before, under "adopted" the tables
+    #: of a site in the place of ours: name, relation, columns of ours, others that are required.
     #: Raises: invalid-spec.
     register: Callable[[Any, int, Mapping[str, Rows]], tuple[Sequence[Row], Mapping[str, int]]]
     #: Read the world into facts. Raises: usage when there is nothing that could be planned.

@@ -97,6 +97,8 @@ class Ports(NamedTuple):
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
     pulse: Callable[[], float | None] = unwatched
+    #: The tables of a site that the store reads in the place of ours.
+    adopted: Callable[[], list[dict[str, Any]]] = list
 
 
 class Conductor:
@@ -154,7 +156,8 @@ class Conductor:
         # What operators edit; a projection is nobody's to declare, and grows.
         edited = [table.name for table in workload.tables if table.is_edited]
         tables = {name: self._store.rows(name) for name in edited}
-        rows, counts = workload.register(spec, now_ms, {**tables, "spec": known})
+        tables |= {"spec": known, "adopted": self._ports.adopted()}
+        rows, counts = workload.register(spec, now_ms, tables)
         kept = Content(digest=digest(body), data=body)
         replaces = before[0]["digest"] if before else ""
         is_changed = replaces != kept.digest or bool(rows)
