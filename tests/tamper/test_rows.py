@@ -194,6 +194,8 @@ def test_a_tail_chained_again_breaks_the_root_and_signed_again_the_signature(
         sample.grow_to(grown)
     stored = rows(sample, "entry")
     sizes = [row[0] for row in rows(sample, "seal")]
+    signed_by_agents = [row[0] for row in rows(sample, "signature")]
+    assert signed_by_agents
     for seq in range(len(stored)) if not grown else (0, 200, grown - 1):
         changes = rechained(sample, seq)
         leaves = [row[2] for row in stored[:seq]] + [values[1] for _, values in changes]
@@ -204,7 +206,13 @@ def test_a_tail_chained_again_breaks_the_root_and_signed_again_the_signature(
             for t in tiles
         ]
         verdict = after(sample, *changes)
-        assert verdict.words == {"root", "roots"} if seq < sizes[-2] else {"root"}, seq
+        assert verdict.words - {"agents"} == ({"root", "roots"} if seq < sizes[-2] else {"root"}), (
+            seq
+        )
+        assert ("agents" in verdict.words) is any(one >= seq for one in signed_by_agents), seq
+        # Nobody misses signatures of agents that are gone; the seals still are over other roots.
+        changes.append(("DELETE FROM signature", ()))
+        assert after(sample, *changes).words == verdict.words - {"agents"}, seq
         for size in sizes:
             root = ledger.root_of(leaves[:size])
             values = (root, signed(sample, size, root), size)
@@ -222,5 +230,9 @@ def test_a_truncated_record_is_too_short_for_its_seals(sample: Sample) -> None:
         cut = ("DELETE FROM entry WHERE seq >= ?", (length,))
         verdict = after(sample, cut)
         assert ("length" in verdict.words, verdict.first_bad) == (True, length)
-        verdict = after(sample, cut, ("DELETE FROM seal WHERE size > ?", (length,)))
-        assert verdict.held is (length > 0), length
+        seals = ("DELETE FROM seal WHERE size > ?", (length,))
+        signatures = ("DELETE FROM signature WHERE seq >= ?", (length,))
+        assert after(sample, cut, seals, signatures).held is (length > 0), length
+        # Signatures of agents that were left behind have nothing that they are over.
+        left = {row[0] for row in rows(sample, "signature") if row[0] >= length}
+        assert ("agents" in after(sample, cut, seals).words) is bool(left and length), length
