@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,13 @@ class SharedProject(Project):
         db.execute(f"SET search_path = {SCHEMAS}, public".encode())
         done = db.execute(spoken(statement).encode(), values or None)
         return done.fetchall() if done.description else []
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[str], list[Any]]]:
+        """Hand out what reads the store, once nobody who crashed is connected any more."""
+        self.server.leave(self.database)
+        with self.server.connect(self.database) as db:
+            yield lambda statement: self.asked(db, statement)
 
     def beside(self, base: Path) -> SharedProject:
         """Return a project on another machine: the same store and keys, another folder."""

@@ -155,11 +155,12 @@ class Server:
     def copy_database(self, template: str, name: str) -> None:
         """Make a copy of a database in the place of what has the name."""
         # Whoever was connected may not be gone yet.
-        self._leave(template)
+        self.leave(template)
         self.sql("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         self.sql("postgres", f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
 
-    def _leave(self, database: str) -> None:
+    def leave(self, database: str) -> None:
+        """Wait until nobody is connected to a database."""
         left = "SELECT 1 FROM pg_stat_activity WHERE datname = %s"
         until(lambda: not self.sql("postgres", left, database), f"nobody is in {database}")
 

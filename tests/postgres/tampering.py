@@ -77,17 +77,16 @@ class SharedSample(Sample):
     def altering(self) -> Iterator[Any]:
         """Hand out a connection past the triggers; what is verified meanwhile goes by it too."""
         store = bootstrap.open_store(self.loaded)
-        opened = mock.patch.object(bootstrap, "open_store", lambda *_, **__: store)
-        kept_open = mock.patch.object(store, "close", lambda: None)
+        opened = mock.patch.object(bootstrap, "open_store", return_value=store)
+        kept_open = mock.patch.object(store, "close")
         with contextlib.closing(store._db), opened, kept_open:
             yield Altering(store._db)
 
     @contextlib.contextmanager
     def taking_back(self) -> Iterator[Any]:
         """Hand out such a connection in a transaction that is rolled back."""
-        with self.altering() as other:
-            with other.db.transaction(force_rollback=True):
-                yield other
+        with self.altering() as other, other.db.transaction(force_rollback=True):
+            yield other
 
     def everything(self) -> dict[str, Any]:
         """Return all that a start may write: every row of every table, and every file beside."""
