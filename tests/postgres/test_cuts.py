@@ -15,6 +15,8 @@ from tests.postgres.wire import CUT, END, KILL, Point, Wire
 pytestmark = pytest.mark.slow
 
 #: How many points a test session tries of each; a campaign tries all.
+#: The commits of a cycle of three functions.
+COMMITS = 6
 PARTS = 2
 MOST = {KILL: 5, CUT: 4, END: 3}
 
@@ -76,3 +78,17 @@ def test_a_fault_at_any_request_of_a_cycle_loses_and_repeats_nothing(
     print(f"{fault}: {len(trials)} points, {figures}")
     bad = "\n".join(str(each) for each in trials if each.found)
     assert not bad, f"{figures}\n{bad}"
+
+
+def test_a_commit_that_is_given_again_is_caught(stage: SharedStage, wire: Wire) -> None:
+    """The control: a build that takes a COMMIT that raised for one that was not written.
+
+    Cut off after the server made it durable, the same build writes everything twice.
+    """
+    commits = [point for point in points(stage, wire) if point.text == "COMMIT"]
+    assert len(commits) >= 2 * COMMITS
+    second = next(point for point in commits if point.is_answered and point.n == 2)
+    whole = trial(stage, wire, second, CUT)
+    assert (whole.status, whole.code, whole.found) == (4, "commit-unknown", [])
+    found = trial(stage, wire, second, CUT, sabotage="retrying").found
+    assert "duplicated" in {finding.word for finding in found}, found
