@@ -55,6 +55,7 @@ from runwright.kernel.errors import (
     Frozen,
     Halt,
     RunwrightError,
+    StoreUnreachable,
     UnknownName,
     Usage,
     require,
@@ -379,8 +380,10 @@ class Conductor:
             )
             # Somebody may have named an agent by SQL; its records wait for a key until here.
             names = {*workload.agents(state.spec.value), *(run.agent for run in this.runs)}
-            for key in self._keys_for(names, from_ms=seen.at):
-                pending.add([Draft(body=key)])
+            # A store that is gone is found so by the commit below, which keeps what happened.
+            with contextlib.suppress(StoreUnreachable):
+                for key in self._keys_for(names, from_ms=seen.at):
+                    pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
             self.outbox.waiting = self.outbox.waiting or bool(papers)
