@@ -6,14 +6,9 @@ what the next start made of that.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.crash.stage import FUNCTIONS
@@ -62,28 +57,20 @@ class Held(NamedTuple):
 
 
 def held(project: Project) -> Held:
-    """Read a copy of the store's files, as a reader after a crash would; they stay as they are."""
-    with tempfile.TemporaryDirectory() as folder:
-        for end in ("", "-wal"):
-            path = project.store.with_name(project.store.name + end)
-            if path.exists():
-                shutil.copy(path, folder)
-        with contextlib.closing(sqlite3.connect(Path(folder, project.store.name))) as store:
-            read = store.execute
-            return Held(
-                raw=[row[0] for row in read("SELECT raw FROM entry ORDER BY seq")],
-                seals=read("SELECT size, root, note FROM seal ORDER BY size").fetchall(),
-                papers=read("SELECT seq, id, name, state FROM paper ORDER BY seq, idx").fetchall(),
-                open_ticks=read("SELECT count(*) FROM tick WHERE state = 'open'").fetchone()[0],
-                open_requests=read("SELECT count(*) FROM request WHERE state = 'open'").fetchone()[
-                    0
-                ],
-                effects={
-                    name: len(path.read_text().splitlines())
-                    for name in FUNCTIONS
-                    if (path := project.base / "effects" / name).exists()
-                },
-            )
+    """Read what is durable, as a reader after a crash would."""
+    with project.reading() as read:
+        return Held(
+            raw=[row[0] for row in read("SELECT raw FROM entry ORDER BY seq")],
+            seals=read("SELECT size, root, note FROM seal ORDER BY size"),
+            papers=read("SELECT seq, id, name, state FROM paper ORDER BY seq, idx"),
+            open_ticks=read("SELECT count(*) FROM tick WHERE state = 'open'")[0][0],
+            open_requests=read("SELECT count(*) FROM request WHERE state = 'open'")[0][0],
+            effects={
+                name: len(path.read_text().splitlines())
+                for name in FUNCTIONS
+                if (path := project.base / "effects" / name).exists()
+            },
+        )
 
 
 def closed(project: Project, before: Held, said: Done, ended: Held) -> list[Finding]:

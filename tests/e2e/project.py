@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -313,6 +314,17 @@ class Project:
             rows = store.execute(statement, values).fetchall()
             store.commit()
         return rows
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[str], list[Any]]]:
+        """Hand out what reads a copy of the store's files; they stay as a crash left them."""
+        with tempfile.TemporaryDirectory() as folder:
+            for end in ("", "-wal"):
+                path = self.store.with_name(self.store.name + end)
+                if path.exists():
+                    shutil.copy(path, folder)
+            with contextlib.closing(sqlite3.connect(Path(folder, self.store.name))) as store:
+                yield lambda statement: store.execute(statement).fetchall()
 
     def entries(self, kind: str = "") -> list[dict[str, Any]]:
         """Return the entries of the ledger, of one type or all."""

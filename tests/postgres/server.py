@@ -38,6 +38,7 @@ port = {port}
 max_connections = 60
 shared_buffers = 32MB
 log_min_messages = fatal
+recovery_init_sync_method = syncfs
 """
 
 
@@ -131,9 +132,14 @@ class Server:
 
     def psql(self, database: str, script: str, user: str = SUPERUSER) -> str:
         """Give a script to psql; return what it printed, unaligned."""
+        words = ("-XAtq", "-v", "ON_ERROR_STOP=1", self.url(database, user))
+        return self._called("psql", *words, given=script)
+
+    def _called(self, program: str, *words: str, given: str = "") -> str:
+        """Call a program with an input; return what it printed."""
         done = subprocess.run(
-            [str(self._bin / "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", self.url(database, user)],
-            input=script,
+            [str(self._bin / program), *words],
+            input=given,
             capture_output=True,
             text=True,
             timeout=SOON_S,
@@ -142,11 +148,32 @@ class Server:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def new_database(self) -> str:
-        """Make an empty database; return its name."""
+    def new_database(self, template: str = "template0") -> str:
+        """Make a database, empty or a copy of another; return its name."""
         name = f"test_{next(self._count)}"
-        self.sql("postgres", f'CREATE DATABASE "{name}" TEMPLATE template0')
+        self.copy_database(template, name)
         return name
+
+    def copy_database(self, template: str, name: str) -> None:
+        """Make a copy of a database in the place of what has the name."""
+        # Whoever was connected may not be gone yet.
+        self.leave(template)
+        self.sql("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self.sql("postgres", f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+    def leave(self, database: str) -> None:
+        """Wait until nobody is connected to a database."""
+        left = "SELECT 1 FROM pg_stat_activity WHERE datname = %s"
+        until(lambda: not self.sql("postgres", left, database), f"nobody is in {database}")
+
+    def dump(self, database: str) -> str:
+        """Return what pg_dump writes about a database."""
+        return self._called("pg_dump", self.url(database))
+
+    def restore(self, database: str, dump: str) -> None:
+        """Put a dump in the place of a database."""
+        self.copy_database("template0", database)
+        self.psql(database, dump)
 
     def new_schema(self) -> str:
         """Return a name that no schema has."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
+
 from tests.tamper.sample import Sample, Verdict
 
 BITS = 8
@@ -166,7 +168,10 @@ class Cell(NamedTuple):
         return value.to_bytes(8, "big", signed=True) if isinstance(value, int) else value
 
     def write(self, other: sqlite3.Connection, old: bytes, new: bytes) -> bool:
-        """Replace its bytes; say whether that is possible: the key may be that of another row."""
+        """Replace its bytes; say whether the store takes them.
+
+        The key may be that of another row, or the bytes no text to PostgreSQL.
+        """
         column, kind = self.field.column, self.field.kind
         key = (self._bound(old),) if column in self.keys else self.key
         try:
@@ -174,7 +179,7 @@ class Cell(NamedTuple):
                 f"UPDATE {self.table} SET {column} = CAST(? AS {kind}) WHERE {self._where()}",
                 (self._bound(new), *key),
             )
-        except sqlite3.IntegrityError:
+        except (sqlite3.IntegrityError, psycopg.IntegrityError, psycopg.DataError):
             return False
         return True
 
@@ -250,9 +255,8 @@ def flip_bundle(
     return tallies
 
 
-def main(base: Path, stride: int, only: Collection[str]) -> None:
+def main(sample: Sample, stride: int, only: Collection[str]) -> None:
     """Print what came of flips of a project made before, and of its bundles."""
-    sample = Sample(base)
     found = flip_store(sample, Pick(stride), only=only)
     for name in ("all", "part"):
         # The files of a bundle are many, and most of their bytes are in the schemas.
@@ -263,4 +267,4 @@ def main(base: Path, stride: int, only: Collection[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(Sample(Path(sys.argv[1])), int(sys.argv[2]), sys.argv[3:])

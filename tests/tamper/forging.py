@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from typing import Any
 
 from runwright.kernel.record import ledger, seal
@@ -13,17 +11,10 @@ from tests.tamper.sample import Sample, Verdict
 
 def after(sample: Sample, *changes: tuple[str, tuple[Any, ...]]) -> Verdict:
     """Verify after some changes, and take them back."""
-    with (
-        sample.altering() as other,
-        contextlib.closing(sqlite3.connect(":memory:")) as backup,
-    ):
-        other.backup(backup)
+    with sample.taking_back() as other:
         for statement, values in changes:
             other.execute(statement, values)
-        try:
-            return sample.verify()
-        finally:
-            backup.backup(other)
+        return sample.verify()
 
 
 def rows(sample: Sample, table: str) -> list[tuple[Any, ...]]:

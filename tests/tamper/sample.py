@@ -69,6 +69,11 @@ class Sample:
         self.keys = [path.read_text() for path in sorted(folder.glob("*.pub.pem"))]
         (self.memory,) = memory.glob("*.memory")
 
+    @property
+    def matrix(self) -> tuple[str, ...]:
+        """The module that flips its bits in a process of its own, and how it finds the sample."""
+        return "tests.tamper.flips", str(self.project.base)
+
     def copy_to(self, base: Path) -> Sample:
         """Return a copy of the whole project, with what its signer remembers."""
         shutil.copytree(self.project.base, base, dirs_exist_ok=True)
@@ -96,6 +101,19 @@ class Sample:
             for trigger in TRIGGERS:
                 other.execute(f"DROP TRIGGER IF EXISTS {trigger}")
             yield other
+
+    @contextlib.contextmanager
+    def taking_back(self) -> Iterator[sqlite3.Connection]:
+        """Hand out such a connection, and take back whatever was done by it."""
+        with (
+            self.altering() as other,
+            contextlib.closing(sqlite3.connect(":memory:")) as backup,
+        ):
+            other.backup(backup)
+            try:
+                yield other
+            finally:
+                backup.backup(other)
 
     def alter(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Execute one statement past the triggers."""
@@ -131,8 +149,14 @@ class Sample:
 
 
 def make(base: Path) -> Sample:
-    """Make the project by the command line: one cycle of two functions, sealed, exported twice."""
-    project = Project(base)
+    """Make the sample in a file."""
+    fill(Project(base))
+    return Sample(base)
+
+
+def fill(project: Project) -> None:
+    """Make it by the command line: one cycle of two functions, sealed, exported twice."""
+    base = project.base
     project.done("init", "--name", "demo")
     project.apply(project.task("alpha", "print('a')\n"), project.task("beta", "print('b')\n"))
     label = project.done("run", "demo", "--json").json["label"]
@@ -141,4 +165,3 @@ def make(base: Path) -> Sample:
     project.apply(project.task("gamma"), name="other")
     project.done("export", label, "--out", base / "part")
     project.close()
-    return Sample(base)

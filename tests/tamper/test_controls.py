@@ -91,7 +91,7 @@ SABOTAGES = {
 def lost(sample: Sample, package: Path, only: tuple[str, ...], stride: int) -> set[str]:
     """Run the matrix with a package, and return the fields in which it lost flips."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.tamper.flips", str(sample.project.base), str(stride), *only],
+        [sys.executable, "-m", *sample.matrix, str(stride), *only],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": f"{package.parent}{os.pathsep}{REPOSITORY}"},
         capture_output=True,
@@ -109,6 +109,18 @@ def copied(folder: Path) -> Path:
     return package
 
 
+def blinded(folder: Path, sabotage: Sabotage) -> Path:
+    """Return a copy of the package that is blind in one place."""
+    package = copied(folder)
+    path = package / sabotage.module
+    text = path.read_text()
+    for passage, instead in sabotage.passages:
+        assert text.count(passage) == 1, passage
+        text = text.replace(passage, instead)
+    path.write_text(text)
+    return package
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_the_matrix_names_what_a_blind_verifier_does_not_see(
@@ -118,13 +130,7 @@ def test_the_matrix_names_what_a_blind_verifier_does_not_see(
     sabotage = SABOTAGES[name]
     if "tile.hash" in sabotage.only:
         sample.grow_to(WITH_A_TILE)
-    package = copied(tmp_path)
-    path = package / sabotage.module
-    text = path.read_text()
-    for passage, instead in sabotage.passages:
-        assert text.count(passage) == 1, passage
-        text = text.replace(passage, instead)
-    path.write_text(text)
+    package = blinded(tmp_path, sabotage)
     assert lost(sample, package, sabotage.only, sabotage.stride) == sabotage.blind
 
 

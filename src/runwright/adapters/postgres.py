@@ -455,7 +455,8 @@ class PostgresStore:
     def _write(self, batch: Batch) -> None:
         with self._db.cursor() as cursor:
             if batch.entries:
-                ((size,),) = cursor.execute(SQL["size"]).fetchall()
+                ((last,),) = cursor.execute(SQL["last-seq"]).fetchall()
+                size = last + 1
                 entries = [(row.seq, row.raw, row.leaf) for row in batch.entries]
                 if [row[0] for row in entries] != list(range(size, size + len(entries))):
                     message = f"{self.name}: the entries to write do not continue at seq {size}"
@@ -545,7 +546,7 @@ class PostgresStore:
 
     def size(self) -> int:
         """Return how many entries there are."""
-        return int(self._one(SQL["size"])[0][0])
+        return int(self._one(SQL["last-seq"])[0][0]) + 1
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[StoredEntry]:
         """Yield the entries with start <= seq < stop, in order."""
@@ -641,9 +642,9 @@ class PostgresStore:
                 self._described(*relation)
             except InvalidSetting as error:
                 found.append(str(error))
-        ((count, size, first),) = self._one(SQL["gaps"])
-        if count != size or first:
-            found.append(f"there are {count} entries, and the last one is {size - 1}")
+        ((count, last, first),) = self._one(SQL["gaps"])
+        if count != last + 1 or first:
+            found.append(f"there are {count} entries, and the last one is {last}")
         return found
 
     def about(self) -> str:

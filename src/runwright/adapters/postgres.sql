@@ -333,8 +333,9 @@ DELETE FROM blob WHERE digest = %s
 -- name: insert-request
 INSERT INTO request (id, kind, body, created_ms, "by", reply) VALUES (%s, %s, %s, %s, %s, %s)
 
--- name: size
-SELECT coalesce(max(seq) + 1, 0) FROM entry
+-- name: last-seq
+-- One is added by whoever asks: somebody may have put in a row at the last number there is.
+SELECT coalesce(max(seq), -1) FROM entry
 
 -- name: entries
 SELECT seq, raw, leaf FROM entry WHERE seq >= %s AND seq <= %s ORDER BY seq LIMIT %s
@@ -363,7 +364,7 @@ SELECT tgname, tgenabled::text FROM pg_trigger
 WHERE NOT tgisinternal AND tgrelid IN ('entry'::regclass, 'tile'::regclass, 'seal'::regclass)
 
 -- name: gaps
-SELECT count(*), coalesce(max(seq) + 1, 0), coalesce(min(seq), 0) FROM entry
+SELECT count(*), coalesce(max(seq), -1), coalesce(min(seq), 0) FROM entry
 
 -- name: roles
 DO $$
