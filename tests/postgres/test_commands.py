@@ -115,6 +115,45 @@ def test_a_table_of_somebody_else_is_left_alone(
     assert server.sql(database, "SELECT * FROM fhq_governance.task_registry") == []
 
 
+def test_rows_that_operators_insert_get_numbers_of_their_own(shared: SharedProject) -> None:
+    """Whatever `apply` wrote before: it leaves the numbers to the tables, as they do."""
+    every = {"schedule": {"interval_s": 3600}}
+    one, two = shared.task("a", "print(1)\n"), shared.task("b", "print(2)\n")
+    shared.apply(one, two, **every)
+    shared.apply({**one, "agent_id": "STIG"}, schedule={"interval_s": 60})
+    for name in ("c", "d"):
+        shared.sql(
+            "INSERT INTO task_registry (task_name, task_type, agent_id, task_config)"
+            " VALUES (?, 'VISION_FUNCTION', 'FINN', '{\"command\": [\"true\"]}')",
+            name,
+        )
+        shared.sql(
+            "INSERT INTO orchestrator_schedule (schedule_name, schedule_type) VALUES (?, 'MANUAL')",
+            f"by-hand-{name}",
+        )
+        shared.apply(shared.task(f"of-{name}", "print(3)\n"), name=f"spec-{name}", **every)
+    tasks, schedules = {"a", "b", "c", "d", "of-c", "of-d"}, {"by-hand-c", "by-hand-d", "spec-d"}
+    for table, number, name, wanted in (
+        ("task_registry", "task_id", "task_name", tasks),
+        ("orchestrator_schedule", "schedule_id", "schedule_name", schedules),
+    ):
+        rows = shared.sql(f"SELECT {number}, {name} FROM {table}")
+        assert len({number for number, _ in rows}) == len(rows), rows
+        assert wanted <= {name for _, name in rows}
+    # The control: a number that was written by hand is in the way of the table's own.
+    shared.sql(
+        "INSERT INTO orchestrator_schedule (schedule_id, schedule_name, schedule_type)"
+        " SELECT max(schedule_id) + 1, 'numbered', 'MANUAL' FROM orchestrator_schedule"
+    )
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        for count in range(100):
+            shared.sql(
+                "INSERT INTO orchestrator_schedule (schedule_name, schedule_type)"
+                " VALUES (?, 'MANUAL')",
+                f"more-{count}",
+            )
+
+
 def test_beside_a_conductor_commands_are_handed_over(shared: SharedProject) -> None:
     """From the same machine or another one; a second conductor is told who holds the store."""
     gate = shared.gate()
