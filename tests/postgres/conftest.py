@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,20 @@ from tests.postgres.project import SharedProject
 from tests.postgres.server import Server
 
 
-@pytest.fixture
-def shared(server: Server, database: str, tmp_path: Path) -> Iterator[SharedProject]:
-    """A project in a database of the test's own; what it started is ended after the test."""
-    made = SharedProject(tmp_path, server, database)
+@pytest.fixture(scope="session")
+def initialised(server: Server, tmp_path_factory: pytest.TempPathFactory) -> SharedProject:
+    """A project as `init` leaves it; nobody works on it."""
+    made = SharedProject(tmp_path_factory.mktemp("initialised"), server, server.new_database())
     made.done("init", "--name", "demo")
+    return made
+
+
+@pytest.fixture
+def shared(initialised: SharedProject, tmp_path: Path) -> Iterator[SharedProject]:
+    """A copy of it in a database of the test's own; what it started is ended after the test."""
+    server = initialised.server
+    made = SharedProject(tmp_path, server, server.new_database(template=initialised.database))
+    shutil.copytree(initialised.base, tmp_path, dirs_exist_ok=True)
     yield made
     made.close()
 

@@ -13,7 +13,7 @@ from tests.postgres.server import Server
 pytestmark = pytest.mark.slow
 
 #: How many points a test session tries; a campaign tries all.
-MOST = 5
+MOST = 3
 
 
 def gate(server: Server, folder: Path) -> Project:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 #: The commits of a cycle of three functions.
 COMMITS = 6
 PARTS = 2
-MOST = {KILL: 5, CUT: 4, END: 3}
+MOST = {KILL: 4, CUT: 4, END: 2}
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runwright.adapters.libpq import parameters, target
+from runwright.adapters.postgres import SCHEMA_VERSION
 from runwright.config import load, shown
 from runwright.kernel.errors import InvalidSetting
 from tests.e2e.project import Project
@@ -203,6 +204,6 @@ def test_what_is_wrong_is_said_with_what_helps(
     guarded.sql("UPDATE runwright.about SET version = 99")
     status, code, text = error(right)
     assert (status, code) == (2, "store-version")
-    assert "a newer version of Runwright (schema 99; this one reads 2)" in text
+    assert f"a newer version of Runwright (schema 99; this one reads {SCHEMA_VERSION})" in text
     status, code, text = error("mysql://x/y", "config", "show")
     assert (status, code) == (2, "invalid-setting")
