@@ -25,7 +25,7 @@ from measure import Quiet, Row, Timed, machine, pairs, process, progress, table
 from stage import FRAMES, FUNCTIONS, Stage, Worker, cpu_ms
 
 #: Entries of one cycle of three functions: planned, three starts, three ends, judged.
-ENTRIES_PER_CYCLE: Final = 8
+ENTRIES_PER_CYCLE: Final = 9
 #: Cycles of one side of a warm pair.
 WARM_CYCLES: Final = 7
 #: Entries that the record has which is verified, and the ledger that is proven from.

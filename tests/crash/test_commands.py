@@ -14,7 +14,7 @@ from tests.e2e.project import Done, Project
 
 PARTS = 3
 #: How many points a test session tries of each; a campaign tries all.
-MOST = {KILL: 8, EIO: 6, ENOSPC: 3}
+MOST = {KILL: 4, EIO: 3, ENOSPC: 2}
 
 pytestmark = pytest.mark.slow
 faults = pytest.mark.parametrize("fault", [KILL, EIO, ENOSPC])

@@ -14,8 +14,8 @@ from tests.crash.trial import trial
 #: Shares of the points, so that several workers can try them.
 PARTS = 6
 #: How many points a test session tries of each; a campaign tries all.
-MOST = {KILL: 24, EIO: 9, ENOSPC: 6}
-BESIDE_MOST = 5
+MOST = {KILL: 12, EIO: 5, ENOSPC: 3}
+BESIDE_MOST = 3
 #: An error in a thread beside the main one meets the same number in every other thread too; of
 #: handing over, that would be in the supervisor of another child.
 BESIDE_ERRORS = frozenset({"mkdir", "chmod", "unlink", "rmdir"})
