@@ -4,6 +4,8 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN := $(addprefix tests/,tamper foreign crash disk escape secrets)
+# Thousands of commands are started: where no bytecode is kept, each would compile them all again.
+COMPILE := $(BIN)/python -m compileall -q src
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -23,10 +25,10 @@ $(VENV)/dev.stamp: pyproject.toml
 	@touch $(VENV)/core.stamp $@
 
 demo: $(VENV)/core.stamp ## Run two real cycles, seal, export, verify and tamper
-	@$(BIN)/python examples/market/demo.py
+	@$(COMPILE) && $(BIN)/python examples/market/demo.py
 
 test: tools $(VENV)/dev.stamp ## Run every test
-	@$(BIN)/python -m pytest -q -n $(JOBS)
+	@$(COMPILE) && $(BIN)/python -m pytest -q -n $(JOBS)
 
 tools: # What tests run beside Python, from Debian's packages where it is missing.
 	@missing="" failed="" apt="apt-get -y -qq -o Acquire::http::Timeout=30"; \
@@ -42,7 +44,7 @@ tools: # What tests run beside Python, from Debian's packages where it is missin
 	[ -z "$$failed" ] || echo "warning: not installed, what needs it is skipped:$$failed" >&2
 
 campaign: tools $(VENV)/dev.stamp ## Try every point of the crash, tamper, disk, escape and secret tests
-	@$(BIN)/python -m pytest -q -n $(JOBS) --campaign $(CAMPAIGN)
+	@$(COMPILE) && $(BIN)/python -m pytest -q -n $(JOBS) --campaign $(CAMPAIGN)
 
 check: lint types tidy docs ## Lint, types, architecture and documents: what a change must pass
 
