@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -266,3 +270,23 @@ def test_the_connection_is_tested(market: SharedProject) -> None:
     nowhere = {**follow, "DATABASE_URL": "postgresql://postgres@127.0.0.1:1/nowhere"}
     refused = market.run("db", "check", env=nowhere)
     assert (refused.status, refused.error[0]) == (4, "store-unreachable")
+
+
+@pytest.mark.seed("cycles-001/install-python-dependencies")
+def test_the_driver_is_an_extra_that_the_default_store_does_not_need(tmp_path: Path) -> None:
+    """Without it a project is made in a file, and one in a database is refused with a hint."""
+    wanted = requires("runwright") or []
+    assert any("psycopg[binary]" in each and "postgres" in each for each in wanted)
+    hidden = (
+        "import sys\nsys.modules['psycopg'] = None\nfrom runwright.cli.main import main\nmain()\n"
+    )
+
+    def given(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-c", hidden, "-C", str(tmp_path), *words]
+        environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+        return subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60)
+
+    assert given("init", "--name", "demo").returncode == 0
+    refused = given("--set", "store.url=postgresql://127.0.0.1/demo", "show")
+    assert refused.returncode == 2
+    assert "pip install 'runwright[postgres]'" in refused.stderr + refused.stdout
