@@ -12,13 +12,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from runwright.kernel.canonical import INT_MAX, digest, digest_of, encode
 from runwright.kernel.errors import NotCanonical
 from runwright.kernel.record.entries import (
+    Act,
     AgentKey,
     Decision,
     DecisionMade,
@@ -26,6 +27,7 @@ from runwright.kernel.record.entries import (
     PersonAdded,
     PersonKey,
     PersonRevoked,
+    Role,
     RoundJudged,
     RoundPlanned,
     SpecApplied,
@@ -33,24 +35,9 @@ from runwright.kernel.record.entries import (
     TickRefused,
 )
 
-Role: TypeAlias = Literal["owner", "approver", "operator", "auditor"]
-
 ROLES: Final[tuple[str, ...]] = get_args(Role)
 #: The closed list of acts.
-ACTIONS: Final = (
-    "approve",
-    "reject",
-    "waive",
-    "amend",
-    "close",
-    "extend",
-    "freeze",
-    "continue",
-    "override",
-    "acknowledge",
-    "attest",
-    "sign-off",
-)
+ACTIONS: Final[tuple[str, ...]] = get_args(Act)
 #: Role -> what it may do.
 ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     "owner": frozenset(ACTIONS) - {"attest"},

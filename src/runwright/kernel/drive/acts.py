@@ -20,7 +20,6 @@ from runwright.kernel.people import (
     HeldKey,
     People,
     Person,
-    Role,
     act_objection,
     author_objection,
     authors_of,
@@ -41,6 +40,7 @@ from runwright.kernel.record.entries import (
     DecisionMade,
     Draft,
     PersonAdded,
+    Role,
     RoundPlanned,
     decode,
 )

@@ -14,7 +14,7 @@ correction is a new entry with `sup`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -31,6 +31,24 @@ from runwright.kernel.run import (
 )
 
 _B = TypeVar("_B")
+
+#: What a person may be.
+Role: TypeAlias = Literal["owner", "approver", "operator", "auditor"]
+#: The closed list of what a person may decide.
+Act: TypeAlias = Literal[
+    "approve",
+    "reject",
+    "waive",
+    "amend",
+    "close",
+    "extend",
+    "freeze",
+    "continue",
+    "override",
+    "acknowledge",
+    "attest",
+    "sign-off",
+]
 
 #: The version of the entry format.
 FORMAT: Final = 1
@@ -339,7 +357,7 @@ class PersonAdded(_Body, frozen=True, kw_only=True):
 
     id: str
     name: str
-    roles: tuple[Literal["owner", "approver", "operator", "auditor"], ...]
+    roles: tuple[Role, ...]
     #: Keys that are added to those that the person has.
     keys: tuple[PersonKey, ...]
     #: Names under which the system knows the person, for the rule about authors.
@@ -370,20 +388,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seen: str
     first_seq: int
     last_seq: int
-    action: Literal[
-        "approve",
-        "reject",
-        "waive",
-        "amend",
-        "close",
-        "extend",
-        "freeze",
-        "continue",
-        "override",
-        "acknowledge",
-        "attest",
-        "sign-off",
-    ]
+    action: Act
     person: str
     reason: str
     #: Digests of what else was looked at.
