@@ -245,6 +245,50 @@ class Sink(Protocol):
         """Deliver in order and durably. Raises: deferred when it did not work now."""
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one poll of a source brought."""
+
+    #: The source_id.
+    source: str
+    #: One item an event, as the bytes that arrived.
+    items: list[bytes]
+    #: Where the source goes on after these, a small JSON value; None: it cannot say.
+    position: Any = None
+    #: When they were received, epoch ms.
+    received_ms: int = 0
+
+
+class EventSource(Protocol):
+    """Where events of a stream come from. Nothing here blocks; a thread of its own may."""
+
+    @property
+    def name(self) -> str:
+        """The source_id."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will ever come again."""
+
+    def poll(self, most: int) -> Arrival | None:
+        """Return what has arrived, at most so many events; None when nothing has.
+
+        Raises: deferred when the source is away; it is asked again after a delay, and goes on
+        where it was.
+        """
+
+    def acknowledge(self, position: Any) -> None:
+        """Say that everything up to a position is durable."""
+
+    def pause(self) -> None:
+        """Take nothing more in, in the way of this source, until `resume`."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def close(self) -> None:
+        """Let go of files, threads and connections."""
+
+
 class Keyring(Protocol):
     """Keeps the private keys of agents; a key is named by its 32 public bytes, hex."""
 

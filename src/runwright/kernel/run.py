@@ -180,6 +180,18 @@ class Limits(_Strict, frozen=True):
     output_kib: int = 1024
 
 
+class Cut(_Strict, frozen=True):
+    """Records of a log: those of one key in a range of it. Where first = last + 1 it is empty."""
+
+    #: The log: the name of the spec that it belongs to.
+    log: str
+    #: Whose records: the symbol.
+    key: str
+    #: The first and the last ingest_seq of the range, records of other keys included.
+    first: int
+    last: int
+
+
 class Script(_Strict, frozen=True):
     """A file that a command executes, as it was when the run was planned."""
 
@@ -234,6 +246,8 @@ class RunPlan(_Strict, frozen=True):
     lane: str = ""
     #: What the run reads, by digest; the place resolves it.
     inputs: tuple[Ref, ...] = ()
+    #: What the run reads of a log; its records are the inputs, as the bytes that arrived.
+    cut: Cut | None = None
     #: Digest of all that the result may depend on; a pure run of equal content may be reused.
     content: str = ""
     #: On whose behalf it executes.

@@ -1,0 +1,1 @@
+"""Streams: an unbounded stream of events as a replayable sequence of engine runs."""
