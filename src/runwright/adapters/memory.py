@@ -19,7 +19,7 @@ def _table(name: str, columns: str, key: str) -> Table:
 #: The kernel's own tables.
 _TABLES: Final = (
     _table("request", "id kind body created_ms by state result reply", "id"),
-    _table("spec", "kind name digest body applied_ms since_ms in_force seq", "kind name"),
+    _table("spec", "kind name digest body applied_ms since_ms in_force opened_ms seq", "kind name"),
     _table(
         "tick",
         "seq id kind name occurrence scheduled planned_ms last_ms count at state label reason",

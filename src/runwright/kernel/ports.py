@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -165,8 +165,34 @@ class Store(Reader, Protocol):
 # ---------------------------------------------------------------------------------------- world
 
 
+class LogEnd(NamedTuple):
+    """Where a log ends at an instant."""
+
+    #: The highest ingest_seq that was stamped at or before it; 0: none.
+    seq: int
+    #: The block that holds it, and its digest, hex; -1 and "": none.
+    block: int
+    digest: str
+
+
+class LogReader(Protocol):
+    """A log of events, as far as plans need it."""
+
+    def end_at(self, planned_ms: int) -> LogEnd:
+        """Return where it ends at an instant that it is closed through."""
+
+    def first_of(self, key: str, end: int) -> int | None:
+        """Return the first ingest_seq of a key up to an end; None: there is none."""
+
+
 class World(Protocol):
     """What `observe` may ask: rows of the tables, and the folders of the spec."""
+
+    def log(self, name: str) -> LogReader:
+        """Return a log by the name of its spec. Raises: usage when no stream of it runs here."""
+
+    def memory(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the last outcome of each lane left."""
 
     def rows(self, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return rows of a table as they stand now."""

@@ -23,6 +23,7 @@ from runwright.kernel.record.entries import (
     RunFinished,
     ScheduleChanged,
     SpecApplied,
+    StreamOpened,
     TickPassed,
     TickRefused,
 )
@@ -63,6 +64,7 @@ class Projection:
         self._kernel: Mapping[type, Callable[[Entry], Iterator[Row]]] = {
             SpecApplied: self._spec_applied,
             ScheduleChanged: self._schedule_changed,
+            StreamOpened: self._stream_opened,
             TickPassed: self._tick_passed,
             TickRefused: self._tick_refused,
             RoundPlanned: self._round_planned,
@@ -139,6 +141,11 @@ class Projection:
         values = {"kind": body.kind, "name": body.name, "since_ms": entry.ts}
         found = InForce(schedule=body.schedule, refused=body.refused)
         yield Row("spec", {**values, "in_force": _text(found)}, update=True)
+
+    def _stream_opened(self, entry: Entry) -> Iterator[Row]:
+        body: StreamOpened = entry.body
+        values = {"kind": body.kind, "name": body.name, "opened_ms": body.opened_ms}
+        yield Row("spec", values, update=True)
 
     def next_ms(self, recorded: Recorded) -> int | None:
         """Return the next occurrence of the spec's schedule, as both stand after an entry."""
