@@ -175,20 +175,25 @@ class MemoryStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
-        by = order.removeprefix("-")
-        self._require(table, [*(where or {}), *([by] if by else [])])
-        tests = (where or {}).items()
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, by = where or {}, after or {}, order.removeprefix("-")
+        self._require(table, [*where, *after, *columns, *([by] if by else [])])
+        types = self._tables[table].types
+        require(not set(after) & set(types), f"{sorted(after)} have no order on every store")
         found = [
-            dict(row)
+            row
             for row in self._rows[table].values()
-            if all(row.get(name) == value for name, value in tests)
+            if all(row.get(name) == value for name, value in where.items())
+            and all(row[name] is not None and row[name] > value for name, value in after.items())
         ]
         if order:
             # Nothing sorts before everything, as in SQLite.
             found.sort(key=lambda row: (row[by] is not None, row[by]), reverse=order[0] == "-")
-        return found[:limit] if limit else found
+        shown = columns or self._tables[table].columns
+        return [{name: row[name] for name in shown} for row in found[: limit or None]]
 
     def _require(self, table: str, columns: Iterable[str]) -> None:
         require(table in self._tables, f"there is no table {table}")

@@ -381,27 +381,32 @@ class SqliteStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
-        columns = self._table(table).columns
-        names = [*(where or {}), *([order.removeprefix("-")] if order else [])]
-        unknown = set(names) - set(columns)
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, held = where or {}, after or {}, self._table(table)
+        by = [order.removeprefix("-")] if order else []
+        unknown = {*where, *after, *by, *columns} - set(held.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
-        names = [f'"{name}"' for name in columns]
+        require(not set(after) & set(held.types), f"{sorted(after)} have no order on every store")
+        shown = columns or held.columns
+        names = [f'"{name}"' for name in shown]
         # Names of tables and columns are checked against the schema; values are always bound.
         statement = f'SELECT {", ".join(names)} FROM "{table}"'  # noqa: S608
-        if where:
-            tests = (
-                f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
-                for name, value in where.items()
-            )
+        tests = [
+            f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
+            for name, value in where.items()
+        ]
+        tests += [f'"{name}" > ?' for name in after]
+        if tests:
             statement += " WHERE " + " AND ".join(tests)
         if order:
             statement += f' ORDER BY "{order.removeprefix("-")}"' + (" DESC" * (order[0] == "-"))
         if limit:
             statement += f" LIMIT {int(limit)}"
-        values = [value for value in (where or {}).values() if value is not None]
-        return [dict(zip(columns, row, strict=True)) for row in self._one(statement, values)]
+        values = [value for value in where.values() if value is not None] + [*after.values()]
+        return [dict(zip(shown, row, strict=True)) for row in self._one(statement, values)]
 
     def version(self) -> int:
         """Return the version of the schema."""

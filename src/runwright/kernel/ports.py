@@ -129,8 +129,14 @@ class Reader(Protocol):
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`; order is "column" or "-column"."""
+        """Return rows whose columns equal `where`; order is "column" or "-column".
+
+        Columns of integers or text that `after` names lie above its values. Only the `columns` that
+        are named come back; none named: all.
+        """
 
 
 class Store(Reader, Protocol):

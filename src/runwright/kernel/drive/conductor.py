@@ -25,6 +25,7 @@ from runwright.kernel.drive.execution import (
     UnderWay,
     by_status,
     printable,
+    without_log,
 )
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox
@@ -70,7 +71,17 @@ from runwright.kernel.record.entries import (
     SpecApplied,
     StateReconciled,
 )
-from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
+from runwright.kernel.run import (
+    Content,
+    Cut,
+    Memory,
+    Outcome,
+    Round,
+    RunPlan,
+    Scheduled,
+    Tick,
+    tick_id,
+)
 from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
 
 #: How many entries after a verdict are looked at for its reconciliation, which comes first.
@@ -97,6 +108,8 @@ class Ports(NamedTuple):
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
     pulse: Callable[[], float | None] = unwatched
+    #: The records of a cut of a log, as the bytes that arrived.
+    log: Callable[[Cut], Sequence[bytes]] = without_log
     #: The tables of a site that the store reads in the place of ours.
     adopted: Callable[[], list[dict[str, Any]]] = list
 
@@ -123,6 +136,7 @@ class Conductor:
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
             pulse=ports.pulse,
+            log=ports.log,
         )
         self.outbox = Outbox(
             ports.store,

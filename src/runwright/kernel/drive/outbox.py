@@ -83,7 +83,9 @@ class Outbox:
         """Say whether no new tick may start."""
         if not self.waiting:
             return False
-        return len(self._store.rows("paper", {"state": "open"}, limit=self._most)) >= self._most
+        # Only counted: a body may be as large as an export.
+        waiting = self._store.rows("paper", {"state": "open"}, limit=self._most, columns=("seq",))
+        return len(waiting) >= self._most
 
     def pump(self) -> float | None:
         """Deliver what may leave now; return seconds until the next attempt, None for nothing.
@@ -111,7 +113,9 @@ class Outbox:
 
     def _names(self) -> list[str]:
         """Return the sinks, also one that papers name and that there is not."""
-        first = self._store.rows("paper", {"state": "open"}, order="seq", limit=READ_MAX)
+        first = self._store.rows(
+            "paper", {"state": "open"}, order="seq", limit=READ_MAX, columns=("sink",)
+        )
         return list(dict.fromkeys([*(row["sink"] for row in first), *self._sinks]))
 
     def _page(self, sink: str) -> _Page:
