@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from runwright import bootstrap_streams as streams
 from runwright.bootstrap import ProjectStore
-from runwright.config import Loaded
 from runwright.kernel.drive.recall import Recalled, pinned, recall
 from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.errors import InputsRetired
-from runwright.kernel.ports import Messages
-from runwright.kernel.run import Memory, Outcome, Scheduled
+from runwright.kernel.run import Memory
 from runwright.streams import derive
-from runwright.streams.audit import audit as compare
 from runwright.streams.engine import execute
 from runwright.streams.replay import Replay, Tick, replay_tick
 from runwright.streams.spec import StreamSpec
@@ -100,9 +97,7 @@ def replay(
     }
 
 
-def _left(
-    store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]
-) -> dict[str, Memory]:
+def _left(store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]) -> dict[str, Memory]:
     """Return the memory after a recorded tick, as the record keeps it."""
     left = dict(memory)
     for entry in found.entries:

@@ -1,9 +1,9 @@
-"""Wires what belongs to one stream: its sources, its log, its sink, its loop, its read-only views."""
+"""Wires what belongs to one stream: sources, log, sink and loop, and the views of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,6 @@ from runwright import bootstrap
 from runwright.config import Loaded
 from runwright.kernel.errors import UnknownName
 from runwright.kernel.ports import EventSource, Messages, Sink
-from runwright.kernel.record.entries import RoundJudged
 from runwright.kernel.run import instant_text
 from runwright.streams.spec import StreamSpec
 
@@ -70,12 +69,10 @@ def streaming(
     from runwright.kernel.drive.service import Service  # lazy: as above
     from runwright.kernel.drive.streaming import Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
-    from runwright.streams.spec import retry_of  # lazy: as above
+    from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
-        made = bootstrap.conducting(
-            loaded, messages=messages, continuous=True, pulse=pulse
-        )
+        made = bootstrap.conducting(loaded, messages=messages, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
@@ -87,21 +84,19 @@ def streaming(
             limits=LogLimits(
                 max_records=retention.max_records,
                 max_age_ms=retention.max_age_ms,
-                segment_records=spec.buffer.segment_records,
+                segment_records=segment_records_of(spec),
             ),
             clock=ports.clock,
-            commit=ports.writer,
+            commit=ports.writer.commit,
         )
-        ports.logs[name] = log
+        conductor.logs[name] = log
         published = spec.output_publish
         if published.transport != "log":
             sink = sink_of(loaded, spec, messages)
             ports.sinks[f"stream:{name}"] = sink  # type: ignore[index]
             limits = SinkLimits(retry=retry_of(spec.publish_retry), most=published.max_pending)
             conductor.outbox.limits[f"stream:{name}"] = limits  # type: ignore[index]
-        positions = {
-            source.source_id: log.position(source.source_id) for source in spec.sources
-        }
+        positions = {source.source_id: log.position(source.source_id) for source in spec.sources}
         sources = [
             source_of(loaded, spec, source, positions.get(source.source_id), bell.wake)
             for source in spec.sources

@@ -25,7 +25,9 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
     """
     loaded = settings(ctx)
     with bootstrap_streams.looking(loaded) as store:
-        found = bootstrap_streams.replay(loaded, store, name, _progress("replayed", as_json=as_json))
+        found = bootstrap_streams.replay(
+            loaded, store, name, _progress("replayed", as_json=as_json)
+        )
     if as_json:
         print_json(found)
     else:

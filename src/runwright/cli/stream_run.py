@@ -16,7 +16,7 @@ from runwright.cli.output import messages, print_json
 from runwright.cli.terminal import echo
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
-from runwright.kernel.errors import Exit, Halt
+from runwright.kernel.errors import Exit
 
 
 def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
@@ -40,11 +40,7 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
         with made as streaming:
             say("stream.started", name=name)
             streaming.watch = _Progress(name) if _wants_progress(as_json=as_json) else None
-            try:
-                streaming.run()
-            except Halt as error:
-                streaming.halt(error)
-                raise
+            streaming.run()
             say("stream.stopped", name=name, signal=stop.signal)
             found = streaming.summary()
     if as_json:

@@ -223,7 +223,15 @@ def audit(ctx: click.Context, name: str, *, repair: bool, as_json: bool) -> None
     if as_json:
         print_json(found)
     else:
-        for word in ("published", "seen", "missing", "altered", "duplicated", "foreign", "repaired"):
+        for word in (
+            "published",
+            "seen",
+            "missing",
+            "altered",
+            "duplicated",
+            "foreign",
+            "repaired",
+        ):
             click.echo(f"{word}: {found[word]}")
         if found["first"]:
             click.echo(f"first: {found['first']}")
@@ -271,8 +279,8 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
         print_json(report)
     else:
         click.echo(
-            f"{report['ticks']} ticks, {report['runs']} runs derived again from {report['records']} "
-            f"records: {report['different']} differences"
+            f"{report['ticks']} ticks, {report['runs']} runs derived again from "
+            f"{report['records']} records: {report['different']} differences"
         )
         for item in report["deviations"]:
             click.echo(
@@ -293,4 +301,3 @@ def _progress(word: str, *, as_json: bool) -> Any:
         sys.stderr.flush()
 
     return show
-

@@ -12,7 +12,7 @@ from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - of
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
-from runwright.kernel.run import Content, Executed, Ref, Round, RunPlan
+from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 
 # ---------------------------------------------------------------------------------------- store
 
@@ -189,6 +189,9 @@ class LogReader(Protocol):
 
     def first_of(self, key: str, end: int) -> int | None:
         """Return the first ingest_seq of a key up to an end; None: there is none."""
+
+    def slice(self, cut: Cut) -> Sequence[bytes]:
+        """Return the records of a cut, as the bytes that arrived. Raises: inputs-retired."""
 
 
 class World(Protocol):

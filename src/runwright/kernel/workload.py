@@ -18,10 +18,10 @@ from runwright.kernel.record.entries import (
     SuspensionRequested as SuspensionRequested,  # noqa: PLC0414
 )
 from runwright.kernel.run import (
+    ONCE,
     Content,
     Facts,
     InForce,
-    ONCE,
     Memory,
     Outcome,
     Retry,

@@ -8,12 +8,12 @@ the log and the spec derives the whole plan again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 
 from runwright.kernel.run import Memory
-from runwright.streams.spec import Scheduler
+from runwright.streams.spec import StreamSpec, anchor_of
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,16 +44,14 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
         return planned_ms - self.delay_ms
 
 
-def grid_of(scheduler: Scheduler, opened_ms: int) -> Grid:
-    """Return the grid of a spec; a timer without an anchor goes through the instant of opening."""
-    if scheduler.mode == "boundary":
-        interval_ms = cast("int", scheduler.boundary_interval_ms)
-        return Grid(mode="boundary", interval_ms=interval_ms, delay_ms=scheduler.boundary_delay_ms)
-    anchor_ms = scheduler.timer_anchor_ms
+def grid_of(spec: StreamSpec, opened_ms: int) -> Grid:
+    """Return the grid of a spec; a timer without an anchor starts from the instant of opening."""
+    scheduler = spec.scheduler
     return Grid(
-        mode="timer",
-        interval_ms=cast("int", scheduler.timer_interval_ms),
-        anchor_ms=opened_ms if anchor_ms is None else anchor_ms,
+        mode=scheduler.mode,
+        interval_ms=scheduler.interval_ms,
+        delay_ms=scheduler.boundary_delay_ms if scheduler.mode == "boundary" else 0,
+        anchor_ms=anchor_of(scheduler, spec.engine.alignment_ms, opened_ms),
     )
 
 

@@ -32,7 +32,7 @@ class Deviation(msgspec.Struct, frozen=True, kw_only=True):
 
 def next_planned(spec: StreamSpec, last_ms: int | None, opened_ms: int) -> int:
     """Return the instant at which the tick after `last_ms` has to stand."""
-    grid = grid_of(spec.scheduler, opened_ms)
+    grid = grid_of(spec, opened_ms)
     return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
 
 

@@ -94,7 +94,10 @@ def failure_of(outcome: Outcome) -> Mapping[str, str | None]:
     kind = outcome.value.get("error_kind")
     if kind is not None:
         return {"error_detail": outcome.value.get("error_detail"), "error_kind": kind}
-    return {"error_detail": outcome.reason, "error_kind": _KINDS.get(outcome.reason, "engine_failure")}
+    return {
+        "error_detail": outcome.reason,
+        "error_kind": _KINDS.get(outcome.reason, "engine_failure"),
+    }
 
 
 def tick_events(

@@ -19,7 +19,7 @@ def flow_of(spec: StreamSpec) -> Flow:
         return decoders[source_id].decode(items, received_ms)
 
     def next_ms(last_ms: int | None, opened_ms: int) -> int:
-        grid = grid_of(spec.scheduler, opened_ms)
+        grid = grid_of(spec, opened_ms)
         return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
 
     def published(outcomes: Mapping[str, int]) -> Mapping[str, int]:

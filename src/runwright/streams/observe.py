@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Tick
 from runwright.streams.calls import engine_digest
@@ -18,8 +21,11 @@ def observe(spec: StreamSpec, tick: Tick, world: World) -> Facts:
         for symbol in symbols_of(spec)
         if symbol not in known and (seq := log.first_of(symbol, end.seq)) is not None
     }
-    return {
+    facts: dict[str, Any] = {
         "log": {"end": end.seq, "block": end.block, "digest": end.digest},
         "first": first,
         "engine": {"ref": spec.engine.ref, "sha256": engine_digest(spec.engine.ref)},
     }
+    if spec.concurrency.max_symbols is None:
+        facts["processors"] = os.cpu_count() or 1
+    return facts

@@ -9,7 +9,7 @@ import msgspec
 from runwright.kernel.run import Call, Cut, Round, RunPlan
 from runwright.kernel.workload import Seen
 from runwright.streams.contracts import run_id
-from runwright.streams.cuts import cut_start
+from runwright.streams.cuts import cut_start, grid_of
 from runwright.streams.events import EVENTS_MIN
 from runwright.streams.spec import StreamSpec, retry_of, symbols_of
 
@@ -23,13 +23,13 @@ def plan(seen: Seen) -> Round | None:
         return None
     spec: StreamSpec = seen.spec
     planned_ms = seen.tick.planned_ms
-    at_ms = planned_ms - spec.scheduler.boundary_delay_ms
+    at_ms = grid_of(spec, 0).engine_timestamp_ms(planned_ms)
     return Round(
         key="tick",
         runs=[_run(seen, symbol, at_ms) for symbol in symbols_of(spec)],
         label=f"{spec.name}/{planned_ms}",
         place="process" if spec.engine.isolation == "process" else "inline",
-        workers=spec.concurrency.max_symbols,
+        workers=spec.concurrency.max_symbols or seen.facts["processors"],
         retry=retry_of(spec.engine_retry),
     )
 

@@ -1,8 +1,9 @@
 """Executes recorded ticks again and compares what would be published with what was.
 
-The engine gets the records of the log and the state that its own last replayed run left, so the whole
-history follows from the log. A run that failed for a reason of its moment (a timeout, a worker that
-died, an exception) is not executed again: its failure is told from the record, and counted.
+The engine gets the records of the log and the state that its own last replayed run left, so the
+whole history follows from the log. A run that failed for a reason of its moment (a timeout, a
+worker that died, an exception) is not executed again: its failure is told from the record, and
+counted.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def _again(
     else:
         so_far.from_record += 1
         outcome = recorded
-    left = outcome.memory if outcome.memory is not None else {**(before or {}), **(run.leaves or {})}
+    left = (
+        outcome.memory if outcome.memory is not None else {**(before or {}), **(run.leaves or {})}
+    )
     so_far.memory[run.key] = left
     return run_events(run, outcome, before["publish_seq"] if before else 0)
 
@@ -165,7 +168,7 @@ def _first_difference(
             symbol=run.key,
             run_id=run_id,
             engine_timestamp_ms=at_ms,
-            event_type=(one or other)["event_type"],
+            event_type=one["event_type"] if one else other["event_type"] if other else "",
             path=path,
             published=left,
             replayed=right,

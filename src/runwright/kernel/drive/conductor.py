@@ -60,7 +60,7 @@ from runwright.kernel.errors import (
     Usage,
     require,
 )
-from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
+from runwright.kernel.ports import Clock, LogReader, Messages, Places, Sink, Store
 from runwright.kernel.record.entries import (
     TYPES,
     Actor,
@@ -108,8 +108,6 @@ class Ports(NamedTuple):
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
     pulse: Callable[[], float | None] = unwatched
-    #: The records of a cut of a log, as the bytes that arrived.
-    log: Callable[[Cut], Sequence[bytes]] = without_log
     #: The tables of a site that the store reads in the place of ours.
     adopted: Callable[[], list[dict[str, Any]]] = list
 
@@ -119,11 +117,13 @@ class Conductor:
 
     def __init__(self, ports: Ports, *, stop: Stop | None = None) -> None:
         """Take over; `recover` comes first."""
-        self._ports = ports
+        self.ports = self._ports = ports
         self._store = ports.store
         self._writer = ports.writer
         self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
         self.stop = Stop() if stop is None else stop
+        #: The logs of streams that run here, by the names of their specs.
+        self.logs: dict[str, LogReader] = {}
         #: Agents that are known to have a key; nobody is called "".
         self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
@@ -136,7 +136,7 @@ class Conductor:
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
             pulse=ports.pulse,
-            log=ports.log,
+            log=self._records,
         )
         self.outbox = Outbox(
             ports.store,
@@ -275,12 +275,12 @@ class Conductor:
             message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
             raise Deferred(message)
         at = self._ports.clock.now_ms()
-        world = StoreWorld(self._store)
+        lanes = self._lanes(kind, name)
+        world = StoreWorld(self._store, logs=self.logs, memory=lanes)
         try:
             observed = self._ports.workloads[kind].observe(spec.value, tick, world)
             # The pure rooms see what the record will give back, here as after a crash.
             facts = msgspec.json.decode(encode(dict(observed)))
-            lanes = self._lanes(kind, name)
             seen = Seen(spec=spec.value, tick=tick, at=at, facts=facts, memory=lanes)
             state = TickState(spec=spec, tick=tick, id=identity, seen=seen, kept=world.kept)
             planned = self._ports.workloads[kind].plan(seen)
@@ -538,6 +538,11 @@ class Conductor:
         return under_way
 
     # -------------------------------------------------------------------------------- helpers
+
+    def _records(self, cut: Cut) -> Sequence[bytes]:
+        """Return the records of a cut. Raises: usage, inputs-retired."""
+        log = self.logs.get(cut.log)
+        return without_log(cut) if log is None else log.slice(cut)
 
     def _recorded(self, row: Mapping[str, Any]) -> Conducted:
         """Return what the record says of a tick that is there already."""

@@ -53,7 +53,7 @@ MESSAGE_MAX: Final = 1_000
 #: How far a place has been told to stop: not, asked, killed.
 KILLED: Final = 2
 #: Why a run failed that another attempt may mend.
-REPEATABLE: Final = frozenset({"exit", "signal", "timeout"})
+REPEATABLE: Final = frozenset({"exit", "signal", "timeout", "raised", "worker-died"})
 #: Seconds after which what was started is under way, and something else may take the processor.
 IDLE_S: Final = 0.003
 #: How many runs of a pure round are handed to a place at once, for each worker.
@@ -405,6 +405,8 @@ class Execution:
     def _finish(self, outcome: Outcome, contents: Sequence[Content] = ()) -> None:
         outcome, left = _recordable(outcome)
         run = self._plans[outcome.key]
+        if left is None and run.leaves is not None:
+            left = {**self._it.memory.get(run.lane, {}), **run.leaves}
         self._it.outcomes[outcome.key] = outcome
         memory = ""
         if left is not None and run.lane:

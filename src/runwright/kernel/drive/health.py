@@ -155,7 +155,8 @@ class Metrics(msgspec.Struct, frozen=True):
 def _line(name: str, stream: str, labels: Mapping[str, str], value: float) -> str:
     all_labels = {"stream": stream, **labels}
     inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in all_labels.items())
-    return f"{name}{{{inside}}} {value:g}\n" if value != int(value) else f"{name}{{{inside}}} {int(value)}\n"
+    figure = int(value) if value == int(value) else f"{value:g}"
+    return f"{name}{{{inside}}} {figure}\n"
 
 
 def _escaped(text: str) -> str:

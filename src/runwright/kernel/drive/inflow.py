@@ -1,7 +1,7 @@
 """What the sources of a stream bring, decoded and in one order, a block at a time.
 
-By the clock, sources take turns. By the events' own time they are merged, so that history in several
-files comes in as it happened, whatever the size of a chunk.
+By the clock, sources take turns. By the events' own time they are merged, so that history in
+several files comes in as it happened, whatever the size of a chunk.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Inflow:
         if self._is_paused or room <= 0:
             return None
         if self._put_back is not None:
-            taken, self._put_back = self._put_back, None
-            return taken
+            kept, self._put_back = self._put_back, None
+            return kept
         most = min(room, self._flow.block_max, BLOCK_MAX)
         failure = self._poll()
         taken = self._merged(most) if self._flow.time == "events" else self._by_turns(most)
@@ -167,9 +167,7 @@ class Inflow:
         chunk = self._flow.decode(arrival.source, arrival.items, arrival.received_ms)
         skipped = min(feed.skip, len(chunk.items))
         feed.skip -= skipped
-        waiting = _Waiting(
-            chunk=chunk, before=feed.position, after=arrival.position, taken=skipped
-        )
+        waiting = _Waiting(chunk=chunk, before=feed.position, after=arrival.position, taken=skipped)
         feed.position = arrival.position
         if skipped < len(chunk.items):
             feed.waiting.append(waiting)

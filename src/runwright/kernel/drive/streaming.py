@@ -1,18 +1,18 @@
 """The loop of a stream: takes events in, conducts the ticks that are due, delivers what they left.
 
-One thread does all of it in small steps, so closing the log at a tick needs no lock, and a tick waits
-for one block at most. Whatever cannot go on says so by its domain: a source that is away, a buffer
+One thread does all of it in small steps, so closing the log at a tick needs no lock, and a tick
+waits for one block at most. Whatever cannot go on says so by its domain: a source that is away, a buffer
 that is full, an outbox that nobody empties. Nothing is dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from runwright.kernel.drive.conductor import Conductor, Ports
+from runwright.kernel.drive.conductor import Conductor
 from runwright.kernel.drive.health import Health
 from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
@@ -29,48 +29,47 @@ TICKS_MAX: Final = 64
 LOOK_S: Final = 30.0
 #: Seconds between two reports of the state.
 TELL_S: Final = 1.0
+#: What a message about an event says of it.
+_SAID_OF_EVENTS: Final = ("source_id", "recv_ts_ms", "exchange_ts_ms")
 #: Seconds until a buffer that is full is looked at again.
 FULL_S: Final = 0.05
+
+
+class Stream(NamedTuple):
+    """What belongs to one stream."""
+
+    kind: str
+    name: str
+    flow: Flow
+    log: Log
+    inflow: Inflow
+    #: Keeps the state where others read it.
+    tell: Callable[[Mapping[str, Any]], None]
+    #: Answers the requests that came meanwhile.
+    requests: Callable[[], object]
+    #: Write a message for each event and each run.
+    is_verbose: bool = False
 
 
 class Streaming:
     """Runs one stream until it is asked to stop, or until nothing will ever come again."""
 
-    def __init__(
-        self,
-        conductor: Conductor,
-        ports: Ports,
-        bell: Bell,
-        *,
-        kind: str,
-        name: str,
-        flow: Flow,
-        log: Log,
-        inflow: Inflow,
-        health: Health,
-        stop: Stop,
-        tell: Callable[[Mapping[str, Any]], None],
-        requests: Callable[[], object],
-        is_verbose: bool = False,
-    ) -> None:
-        """Take over; `tell` keeps the state where others read it, `requests` answers them."""
+    def __init__(self, conductor: Conductor, bell: Bell, stream: Stream, stop: Stop) -> None:
+        """Take over a conductor whose lease is held and whose past is recovered."""
         self._conductor = conductor
-        self._ports = ports
+        self._ports = conductor.ports
         self._bell = bell
-        self._kind = kind
-        self._name = name
-        self._flow = flow
-        self._log = log
-        self._inflow = inflow
-        self.health = health
+        self._kind, self._name = stream.kind, stream.name
+        self._flow, self._log, self._inflow = stream.flow, stream.log, stream.inflow
+        self._stream = stream
         self._stop = stop
-        self._tell_to = tell
-        self._requests = requests
-        self._is_verbose = is_verbose
+        self.health = Health()
         self._told_s = 0.0
         self._last_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
+        #: Called with the summary, at most once a second.
+        self.watch: Callable[[Mapping[str, Any]], None] | None = None
         stop.on(bell.wake)
 
     def run(self) -> None:
@@ -93,10 +92,11 @@ class Streaming:
                     break
                 waits += [self._wait_s(), LOOK_S]
                 if self._bell.wait(max(0.0, min(wait for wait in waits if wait is not None))):
-                    self._requests()
+                    self._stream.requests()
             self._close()
         except Halt as error:
             self._fail(error)
+            self._conductor.halt(error)
             raise
 
     # ------------------------------------------------------------------------------ open, close
@@ -147,7 +147,7 @@ class Streaming:
         """Stop taking in; what is under way has ended, what waits in the outbox stays there."""
         self.health.change("drain")
         self._inflow.close()
-        self._log.seal_segment(force=True)
+        self._log.seal(whole=False)
         self._deliver()
         self.health.change("stop")
         self._tell(force=True)
@@ -188,12 +188,12 @@ class Streaming:
             return False
         self._inflow.acknowledge(taken)
         if self._opened_ms is None:
-            self._say_opened(self._log.first_ms() - 1)
+            self._say_opened((taken.stamps or [self._log.last_ms])[0] - 1)
         for (source, kind), count in taken.tally.items():
             self.health.count("ingest.count", count, source_id=source, event_type=kind)
-        if self._is_verbose:
+        if self._stream.is_verbose:
             self._say_ingested(taken, last)
-        self._log.seal_segment()
+        self._log.seal()
         return True
 
     def _say_ingested(self, taken: Taken, last: int) -> None:
@@ -202,7 +202,7 @@ class Streaming:
             zip(taken.items, taken.keys, strict=True), last - len(taken.items) + 1
         ):
             event = msgspec.json.decode(item)
-            fields = {name: event.get(name) for name in ("source_id", "recv_ts_ms", "exchange_ts_ms")}
+XX
             self._ports.messages(
                 "orchestrator.ingest", level="debug", symbol=key, ingest_seq=seq, **fields
             )
@@ -345,8 +345,21 @@ class Streaming:
         self._told_s = now_s
         health, log = self.health, self._log
         health.gauges = {
-            "buffer.depth": log.depth(),
+            "buffer.depth": log.last_seq - log.retired_seq,
             "buffer.age_ms": max(0, self._ports.clock.now_ms() - log.last_ms) if log.last_ms else 0,
         }
         report = {"last_seq": log.last_seq, "last_planned_ms": self._last_ms, **health.report()}
-        self._tell_to(report)
+        self._stream.tell(report)
+        if self.watch is not None:
+            self.watch(self.summary())
+
+    def summary(self) -> Mapping[str, Any]:
+        """Return what was done since the start, in figures."""
+        counters = self.health.counters
+        runs = {
+            status: counters["engine.runs", (("status", status),)]
+            for status in ("completed", "failed")
+        }
+        records = sum(value for (name, _), value in counters.items() if name == "ingest.count")
+        ticks = counters["scheduler.ticks", ()]
+        return {"name": self._name, "records": records, "ticks": ticks, **runs}

@@ -10,7 +10,6 @@ from runwright.kernel.errors import Usage, require
 from runwright.kernel.ports import LogReader, Store
 from runwright.kernel.run import Content, Memory, Ref
 
-
 #: Nothing by any name.
 NO_LOGS: Final[Mapping[str, Any]] = {}
 
