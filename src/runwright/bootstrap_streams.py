@@ -62,12 +62,11 @@ def streaming(
     """
     # lazy: only a running stream needs these
     from runwright.adapters.files import write_whole  # lazy: as above
-    from runwright.kernel.drive.health import Health  # lazy: as above
     from runwright.kernel.drive.inflow import Inflow  # lazy: as above
     from runwright.kernel.drive.log import Log, LogLimits  # lazy: as above
     from runwright.kernel.drive.outbox import SinkLimits  # lazy: as above
     from runwright.kernel.drive.service import Service  # lazy: as above
-    from runwright.kernel.drive.streaming import Streaming  # lazy: as above
+    from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
     from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
 
@@ -110,21 +109,10 @@ def streaming(
             write_whole(state, msgspec.json.encode(kept))
 
         conductor.recover()
-        yield Streaming(
-            conductor,
-            ports,
-            bell,
-            kind=KIND,
-            name=name,
-            flow=flow,
-            log=log,
-            inflow=Inflow(sources, flow, ports.clock, positions),
-            health=Health(),
-            stop=stop,
-            tell=tell,
-            requests=Service(conductor, ports, bell, only=(KIND, name)).drain,
-            is_verbose=is_verbose,
-        )
+        requests = Service(conductor, ports, bell, only=(KIND, name)).drain
+        inflow = Inflow(sources, flow, ports.clock, positions)
+        stream = Stream(KIND, name, flow, log, inflow, tell, requests, is_verbose)
+        yield Streaming(conductor, bell, stream, stop)
 
 
 def source_of(

@@ -9,7 +9,6 @@ import click
 
 from runwright import bootstrap_streams
 from runwright.cli.output import json_option, print_json, settings
-from runwright.cli.streams import _progress
 from runwright.kernel.errors import Exit
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from runwright import bootstrap_streams
+from runwright import bootstrap_replay, bootstrap_streams
 from runwright.cli.output import (
     json_option,
     messages,
@@ -274,7 +274,8 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
                 [[row["planned"], row["engine"], row["planned_ts_ms"]] for row in found],
             )
             return
-        report = bootstrap_streams.plan_from_log(store, name, _progress("derived", as_json=as_json))
+        progress = progress_line("derived", as_json=as_json)
+        report = bootstrap_replay.plan_from_log(store, name, progress)
     if as_json:
         print_json(report)
     else:
@@ -290,7 +291,7 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
     ctx.exit(Exit.VERIFICATION if report["different"] else Exit.DONE)
 
 
-def _progress(word: str, *, as_json: bool) -> Any:
+def progress_line(word: str, *, as_json: bool) -> Any:
     """Return what shows how far long work is, on a terminal."""
     if as_json or not sys.stderr.isatty():
         return lambda done, of: None  # noqa: ARG005

@@ -274,10 +274,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sink(Protocol):
-    """Where papers go."""
+    """Where papers go; one with a true `is_batched` gets many at once."""
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Deliver in order and durably. Raises: deferred when it did not work now."""
+        """Deliver in order and durably. Raises: deferred when it did not work now.
+
+        After an error the same papers come again, the first of them alone.
+        """
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -6,7 +6,7 @@ A workload never holds the store, the ledger or the outbox, so it cannot act bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -84,10 +84,14 @@ class Insert(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     characters: int = 500
 
 
+#: The sink of papers that are read where they are: nothing delivers them, and none waits.
+LOG: Final = "log"
+
+
 class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that leaves: delivered at least once, in order, until acknowledged."""
 
-    #: The sink: "files", …
+    #: The sink: "files", …; "log": it stays in the store, for those who read it there.
     sink: str
     #: The name in the sink: a relative path for files.
     name: str

@@ -28,7 +28,7 @@ from runwright.kernel.drive.execution import (
     without_log,
 )
 from runwright.kernel.drive.lifecycle import Stop, unwatched
-from runwright.kernel.drive.outbox import Outbox
+from runwright.kernel.drive.outbox import Outbox, SinkLimits
 from runwright.kernel.drive.projection import Projection
 from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
 from runwright.kernel.drive.recording import (
@@ -104,6 +104,8 @@ class Ports(NamedTuple):
     #: Seconds that running functions may go on after the first signal.
     drain_s: float = 10.0
     outbox_max: int = 10_000
+    #: Sink -> how it is delivered to, where it is not as every other one.
+    limits: Mapping[str, SinkLimits] = {}
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
@@ -146,6 +148,8 @@ class Conductor:
             messages=ports.messages,
             most=ports.outbox_max,
         )
+        self.outbox.limits = ports.limits
+        self._writer.note = self.outbox.note
 
     # -------------------------------------------------------------------------------- the doors
 
@@ -271,9 +275,9 @@ class Conductor:
             if isinstance(tick, Scheduled):
                 raise frozen
             return self._refuse(Refusal(spec, tick, identity, frozen))
-        if self.outbox.is_full():
-            message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
-            raise Deferred(message)
+        why_full = self.outbox.why_full()
+        if why_full:
+            raise Deferred(why_full)
         at = self._ports.clock.now_ms()
         lanes = self._lanes(kind, name)
         world = StoreWorld(self._store, logs=self.logs, memory=lanes)
@@ -414,7 +418,6 @@ class Conductor:
                 pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
-            self.outbox.waiting = self.outbox.waiting or bool(papers)
             self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()

@@ -1,8 +1,8 @@
 """The loop of a stream: takes events in, conducts the ticks that are due, delivers what they left.
 
 One thread does all of it in small steps, so closing the log at a tick needs no lock, and a tick
-waits for one block at most. Whatever cannot go on says so by its domain: a source that is away, a buffer
-that is full, an outbox that nobody empties. Nothing is dropped.
+waits for one block at most. Whatever cannot go on says so by its domain: a source that is away, a
+buffer that is full, an outbox that nobody empties. Nothing is dropped.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Streaming:
             zip(taken.items, taken.keys, strict=True), last - len(taken.items) + 1
         ):
             event = msgspec.json.decode(item)
-XX
+            fields = {name: event.get(name) for name in _SAID_OF_EVENTS}
             self._ports.messages(
                 "orchestrator.ingest", level="debug", symbol=key, ingest_seq=seq, **fields
             )

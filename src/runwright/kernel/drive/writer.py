@@ -82,6 +82,8 @@ class Writer:
         self._broken: RunwrightError | None = None
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
         self.fold: Fold = fold_acts
+        #: Hears of the rows of each commit; a conductor puts in what remembers some of them.
+        self.note: Callable[[Sequence[Row]], object] = len
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
 
@@ -129,6 +131,7 @@ class Writer:
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
         self.head = appended.head
+        self.note(batch.rows)
         if seal and any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts):
             self.seal()
         return first
