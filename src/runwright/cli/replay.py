@@ -24,9 +24,8 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
     """
     loaded = settings(ctx)
     with bootstrap_streams.looking(loaded) as store:
-        found = bootstrap_streams.replay(
-            loaded, store, name, _progress("replayed", as_json=as_json)
-        )
+        progress = progress_line("replayed", as_json=as_json)
+        found = bootstrap_replay.replay(store, name, progress)
     if as_json:
         print_json(found)
     else:
