@@ -43,7 +43,7 @@ from runwright.kernel.ports import Batch, Lease, Request, Row, SealRow, StoredEn
 from runwright.kernel.run import Content
 
 #: The version of the schema, in the table `about`.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PRODUCT: Final = "runwright"
 _READ_CHUNK: Final = 4_096
 #: Statements as bytes: psycopg takes text only where it is written down in the code.
@@ -465,6 +465,14 @@ class PostgresStore:
             if batch.tiles:
                 tiles = [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
                 cursor.executemany(SQL["insert-tile"], tiles)
+            for block in batch.blocks:
+                values = (*msgspec.structs.astuple(block), block.log, block.first_seq - 1)
+                if cursor.execute(SQL["insert-block"], values).rowcount != 1:
+                    message = f"{self.name}: log {block.log} does not end before {block.first_seq}"
+                    raise StoreCorrupt(message)
+            for span in batch.retired:
+                gone = (span.log, span.first_seq, span.last_seq, span.first_seq)
+                cursor.execute(SQL["retire-blocks"], gone)
             if batch.contents:
                 contents = [(item.digest, item.salt, item.data) for item in batch.contents]
                 cursor.executemany(SQL["insert-blob"], contents)
@@ -582,28 +590,37 @@ class PostgresStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
+        """Return rows whose columns equal `where`, and are greater than `after`."""
         place, by = self._table(table), order.removeprefix("-")
-        unknown = {*(where or {}), *([by] if by else [])} - set(place.columns)
+        named = {*(where or {}), *(after or {}), *columns, *([by] if by else [])}
+        unknown = named - set(place.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
+        wanted = {name: place.columns[name] for name in columns or place.columns}
         # Names of tables and columns are checked against the catalogue; values are always bound.
-        shown = ", ".join(map(_read, place.columns.values()))
+        shown = ", ".join(map(_read, wanted.values()))
         statement = f"SELECT {shown} FROM {place.sql}"  # noqa: S608
         values = []
-        for index, (name, value) in enumerate((where or {}).items()):
-            column = place.columns[name]
-            test = f'"{name}" IS NULL' if value is None else f'"{name}" = {_mark(column)}'
-            statement += f"{' AND' if index else ' WHERE'} {test}"
+        tests = []
+        for name, value in (where or {}).items():
+            mark = _mark(place.columns[name])
+            tests.append(f'"{name}" IS NULL' if value is None else f'"{name}" = {mark}')
             if value is not None:
                 values.append(_plain(value))
+        for name, value in (after or {}).items():
+            tests.append(f'"{name}" > {_mark(place.columns[name])}')
+            values.append(_plain(value))
+        if tests:
+            statement += f" WHERE {' AND '.join(tests)}"
         if by:
             statement += f" ORDER BY {_ordered(place.columns[by], is_falling=order[0] == '-')}"
         if limit:
             statement += f" LIMIT {int(limit)}"
         found = self._one(statement.encode(), values)
-        json = [name for name, column in place.columns.items() if column.type in ("json", "jsonb")]
-        rows = [dict(zip(place.columns, row, strict=True)) for row in found]
+        json = [name for name, column in wanted.items() if column.type in ("json", "jsonb")]
+        rows = [dict(zip(wanted, row, strict=True)) for row in found]
         for row in rows if json else ():
             row.update((name, _sorted(row[name])) for name in json if row[name] is not None)
         return rows
