@@ -50,6 +50,16 @@ _TABLES: Final = (
     ),
     _table("agent_key", "agent fingerprint key state from_ms until_ms seq", "agent fingerprint"),
     _table("signature", "seq agent key value", "seq"),
+    _table(
+        "log_block",
+        "log last_seq number first_seq first_ms last_ms size digest head body",
+        "log last_seq",
+    ),
+    _table(
+        "log_segment",
+        "kind name idx first_seq last_seq blocks root head first_ms last_ms bytes seq retired",
+        "kind name idx",
+    ),
 )
 #: What a column holds that a row does not name.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -98,6 +108,8 @@ class MemoryStore:
         self._rows: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
             name: {} for name in self._tables
         }
+        #: Log -> its last ingest_seq.
+        self._log_ends: dict[str, int] = {}
         self.leased = False
 
     def lease(self) -> MemoryLease:
@@ -117,6 +129,7 @@ class MemoryStore:
             raise StoreCorrupt(message)
         for row in batch.rows:
             self._require(row.table, row.values)
+        self._write_blocks(batch)
         self._entries.extend(batch.entries)
         self._tiles.update({(tile.level, tile.index): tile.hash for tile in batch.tiles})
         self._seals.update({seal.size: seal for seal in batch.seals})
@@ -135,6 +148,25 @@ class MemoryStore:
             rows[key] = {**columns, **known, **generated, **row.values}
         for digest in batch.erased:
             self._blobs.pop(digest, None)
+
+    def _write_blocks(self, batch: Batch) -> None:
+        blocks = self._rows["log_block"]
+        for block in batch.blocks:
+            if self._log_ends.get(block.log, -1) != block.first_seq - 1:
+                message = f"log {block.log} does not end before {block.first_seq}"
+                raise StoreCorrupt(message)
+            self._log_ends[block.log] = block.last_seq
+            blocks[block.log, block.last_seq] = msgspec.structs.asdict(block)
+        for span in batch.retired:
+            gone = [
+                key
+                for key, row in blocks.items()
+                if row["log"] == span.log
+                and row["first_seq"] >= span.first_seq
+                and row["last_seq"] <= span.last_seq
+            ]
+            for key in gone:
+                del blocks[key]
 
     def submit(self, request: Request) -> None:
         """Insert a request. Raises: store-corrupt when its id is taken."""

@@ -43,7 +43,7 @@ from runwright.kernel.ports import Batch, Lease, Request, Row, SealRow, StoredEn
 from runwright.kernel.run import Content
 
 #: The version of the schema, in the table `about`.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PRODUCT: Final = "runwright"
 _READ_CHUNK: Final = 4_096
 #: Statements as bytes: psycopg takes text only where it is written down in the code.
@@ -465,6 +465,14 @@ class PostgresStore:
             if batch.tiles:
                 tiles = [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
                 cursor.executemany(SQL["insert-tile"], tiles)
+            for block in batch.blocks:
+                values = (*msgspec.structs.astuple(block), block.log, block.first_seq - 1)
+                if cursor.execute(SQL["insert-block"], values).rowcount != 1:
+                    message = f"{self.name}: log {block.log} does not end before {block.first_seq}"
+                    raise StoreCorrupt(message)
+            for span in batch.retired:
+                gone = (span.log, span.first_seq, span.last_seq, span.first_seq)
+                cursor.execute(SQL["retire-blocks"], gone)
             if batch.contents:
                 contents = [(item.digest, item.salt, item.data) for item in batch.contents]
                 cursor.executemany(SQL["insert-blob"], contents)

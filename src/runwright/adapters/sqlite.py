@@ -16,6 +16,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from runwright.adapters.blocks import blocks
 from runwright.kernel.errors import (
     CommitUnknown,
@@ -32,7 +34,7 @@ from runwright.kernel.ports import Batch, Request, Row, SealRow, StoredEntry, Ta
 from runwright.kernel.run import Content
 
 #: The version of the schema, in `PRAGMA user_version`.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 #: "RWL1" in `PRAGMA application_id`, so that `file` and others can tell.
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.
@@ -269,6 +271,15 @@ class SqliteStore:
             db.executemany(
                 _SQL["insert-tile"], [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
             )
+        for block in batch.blocks:
+            place = (block.log, block.first_seq - 1)
+            added = db.execute(_SQL["insert-block"], (*msgspec.structs.astuple(block), *place))
+            if added.rowcount != 1:
+                message = f"{self.path}: log {block.log} does not end before {block.first_seq}"
+                raise StoreCorrupt(message)
+        for span in batch.retired:
+            gone = (span.log, span.first_seq, span.last_seq, span.first_seq)
+            db.execute(_SQL["retire-blocks"], gone)
         if batch.contents:
             values = [(item.digest, item.salt, item.data) for item in batch.contents]
             db.executemany(_SQL["insert-blob"], values)

@@ -12,6 +12,7 @@ from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - of
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
+from runwright.kernel.record.log import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 
 # ---------------------------------------------------------------------------------------- store
@@ -43,6 +44,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reply: str = ""
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks of a log that are deleted: those that lie wholly in a range of ingest_seq."""
+
+    log: str
+    first_seq: int
+    last_seq: int
+
+
 class Batch(msgspec.Struct, kw_only=True):
     """What one transaction writes."""
 
@@ -51,6 +60,10 @@ class Batch(msgspec.Struct, kw_only=True):
     contents: list[Content] = []
     rows: list[Row] = []
     seals: list[SealRow] = []
+    #: Blocks of input logs, each the next of its log.
+    blocks: list[StoredBlock] = []
+    #: Blocks of input logs that are deleted.
+    retired: list[Span] = []
     #: Digests of blobs to delete, with their salts.
     erased: list[str] = []
     #: Tables that are emptied before `rows` are written.
@@ -66,6 +79,8 @@ class Batch(msgspec.Struct, kw_only=True):
             or self.contents
             or self.rows
             or self.seals
+            or self.blocks
+            or self.retired
             or self.erased
             or self.emptied
         )

@@ -17,7 +17,7 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     Usage,
 )
-from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
+from runwright.kernel.ports import Batch, Clock, Keyring, Row, Span, Store, StoredBlock
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
     FOLDED,
@@ -97,13 +97,15 @@ class Writer:
         """The seq that the next entry will have."""
         return self.head.size
 
-    def commit(
+    def commit(  # noqa: PLR0913 - what one transaction may hold
         self,
         drafts: Sequence[Draft] = (),
         *,
         contents: Sequence[Content] = (),
         rows: Sequence[Row] = (),
         erased: Sequence[str] = (),
+        blocks: Sequence[StoredBlock] = (),
+        retired: Sequence[Span] = (),
         seal: bool = True,
     ) -> int:
         """Write all of it in one durable transaction; return the seq of the first draft.
@@ -121,6 +123,8 @@ class Writer:
             contents=list(contents),
             rows=list(rows),
             erased=list(erased),
+            blocks=list(blocks),
+            retired=list(retired),
         )
         try:
             batch.rows += self.fold(appended, contents)
