@@ -13,9 +13,9 @@ import msgspec
 from runwright import bootstrap
 from runwright.config import Loaded
 from runwright.kernel.errors import UnknownName
-from runwright.kernel.ports import EventSource, Messages, Sink
+from runwright.kernel.ports import EventSource, Messages, Sink, Store
 from runwright.kernel.run import instant_text
-from runwright.streams.spec import StreamSpec
+from runwright.streams.spec import Source, StreamSpec
 
 if TYPE_CHECKING:
     from runwright.bootstrap import ProjectStore
@@ -30,7 +30,7 @@ _PAGE: Final = 64
 PROGRESS_EVERY: Final = 50
 
 
-def spec_of(store: ProjectStore, name: str) -> StreamSpec:
+def spec_of(store: Store, name: str) -> StreamSpec:
     """Return the spec of a stream that was applied. Raises: unknown-name."""
     rows = store.rows("spec", {"kind": KIND, "name": name})
     if not rows:
@@ -71,7 +71,7 @@ def streaming(
     from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
-        made = bootstrap.conducting(loaded, messages=messages, continuous=True, pulse=pulse)
+        made = bootstrap.conducting(loaded, messages=_quieter(messages), continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
@@ -97,10 +97,11 @@ def streaming(
             conductor.outbox.limits[f"stream:{name}"] = limits  # type: ignore[index]
         positions = {source.source_id: log.position(source.source_id) for source in spec.sources}
         sources = [
-            source_of(loaded, spec, source, positions.get(source.source_id), bell.wake)
+            source_of(loaded, spec, source, _at(positions[source.source_id]), bell.wake)
             for source in spec.sources
         ]
-        flow = flow_of(spec)
+        by_name = {source.name: source for source in sources}
+        flow = flow_of(spec, lambda name: getattr(by_name[name], "header", ""))
         state = state_path(loaded, name)
         state.parent.mkdir(parents=True, exist_ok=True)
 
@@ -115,10 +116,47 @@ def streaming(
         yield Streaming(conductor, bell, stream, stop)
 
 
+def _quieter(messages: Messages) -> Messages:
+    """Return messages in which what every tick says is for who debugs."""
+
+    def say(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:
+        is_usual = event.startswith(("run.", "round.")) and level == "info"
+        messages(event, text, level="debug" if is_usual else level, **fields)
+
+    return say
+
+
+def _at(position: Any) -> Any:
+    """Return where a source itself stands; what it had brought beyond is passed over."""
+    return None if position is None else position["at"]
+
+
 def source_of(
-    loaded: Loaded, spec: StreamSpec, source: Any, position: Any, wake: Callable[[], None]
+    loaded: Loaded, spec: StreamSpec, source: Source, position: Any, wake: Callable[[], None]
 ) -> EventSource:
-    """Return a source of a spec, standing where it goes on."""
+    """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
+    # lazy: each kind of source brings its own
+    name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    if source.file is not None:
+        path = Path(spec.folder) / source.file.path
+        if source.file.format == "parquet":
+            from runwright.adapters.parquet import ParquetSource  # lazy: as above
+
+            return ParquetSource(name, path, now_ms=now_ms, position=position)
+        from runwright.adapters.sources import FileSource  # lazy: as above
+
+        follows = spec.scheduler.time == "clock"
+        return FileSource(
+            name, path, now_ms=now_ms, form=source.file.format, follow=follows, position=position
+        )
+    if source.python is not None:
+        from runwright.adapters.sources import IterableSource  # lazy: as above
+
+        return IterableSource(name, source.python.ref, now_ms=now_ms, position=position)
+    if source.stdin is not None:
+        from runwright.adapters.standard import StdinSource  # lazy: as above
+
+        return StdinSource(name, now_ms=now_ms, wake=wake)
     raise NotImplementedError
 
 
@@ -258,7 +296,12 @@ def overview(
     return {
         "name": name,
         "health": state,
-        "log": log.describe(),
+        "log": {
+            "records": log.last_seq - log.retired_seq,
+            "last_seq": log.last_seq,
+            "retired_through": log.retired_seq,
+            "unsealed": log.unsealed,
+        },
         "runs": list(_newest_runs(store, name, symbol, limit)),
     }
 
@@ -318,6 +361,32 @@ def rows_of(
                     "engine_timestamp_ms": memory["state_ms"],
                     "state": msgspec.Raw(memory["state"].encode()),
                 }
+
+
+def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the newest RawInputBufferRecords v1 in order, with the hashes that derive from blocks.
+
+    Raises: unknown-name.
+    """
+    log = reading(store, name)
+    if symbol:
+        found = log.newest(symbol, limit)
+    else:
+        found = list(log.records(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq))
+    for record in found:
+        derived = log.derived(record.seq)
+        yield {
+            "ingest_seq": record.seq,
+            "ingest_ts_ms": record.ingest_ts_ms,
+            "event": _event(record.data),
+            "event_sha256": derived.event_sha256,
+            "prev_hash": derived.prev_hash,
+            "record_hash": derived.record_hash,
+        }
+
+
+def _event(data: bytes) -> Any:
+    return msgspec.Raw(data)
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:

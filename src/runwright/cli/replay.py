@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap_streams
+from runwright import bootstrap_replay, bootstrap_streams
 from runwright.cli.output import json_option, print_json, settings
+from runwright.cli.streams import progress_line
 from runwright.kernel.errors import Exit
 
 

@@ -118,8 +118,8 @@ def _print_overview(found: Mapping[str, Any]) -> None:
     click.echo(f"domains: {domains}")
     log = found["log"]
     click.echo(
-        f"log: {log['records']} records, 1..{log['last_seq']}, segments sealed: {log['segments']}, "
-        f"retired through {log['retired_through']}"
+        f"log: {log['records']} records up to {log['last_seq']}, {log['unsealed']} in no sealed "
+        f"segment yet, retired through {log['retired_through']}"
     )
     click.echo("")
     print_table(

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Callable, Mapping, Sequence
 
 from runwright.kernel.workload import Decoded, Flow
 from runwright.streams.cuts import grid_of
 from runwright.streams.decode import Decoder
-from runwright.streams.spec import StreamSpec, retry_of
+from runwright.streams.spec import Source, StreamSpec, retry_of
 
 
-def flow_of(spec: StreamSpec) -> Flow:
-    """Return how a spec takes in events and when it ticks."""
-    decoders = {source.source_id: Decoder.of(source) for source in spec.sources}
+def _no_header(source_id: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def _columns(source: Source, header_of: Callable[[str], str]) -> Sequence[str]:
+    """Return the names of the columns of a source, where it keeps them aside."""
+    header = header_of(source.source_id)
+    if not header or source.mapping is None:
+        return ()
+    return next(csv.reader([header], delimiter=source.mapping.delimiter))
+
+
+def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> Flow:
+    """Return how a spec takes in events and when it ticks.
+
+    `header_of` answers with the first line of a CSV source that keeps it aside, else with "".
+    """
+    by_name = {source.source_id: source for source in spec.sources}
+    decoders: dict[str, Decoder] = {}
     is_hysteresis = spec.engine.engine_mode == "hysteresis"
 
     def decode(source_id: str, items: list[bytes], received_ms: int) -> Decoded:
-        return decoders[source_id].decode(items, received_ms)
+        decoder = decoders.get(source_id)
+        if decoder is None:
+            source = by_name[source_id]
+            decoder = decoders[source_id] = Decoder.of(source, _columns(source, header_of))
+        return Decoded(*decoder.decode(items, received_ms))
 
     def next_ms(last_ms: int | None, opened_ms: int) -> int:
         grid = grid_of(spec, opened_ms)

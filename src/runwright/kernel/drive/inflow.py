@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -55,6 +56,7 @@ class _Feed:
         #: Events that an interrupted chunk had delivered before: they are passed over.
         self.skip = position["skip"] if position else 0
         self.waiting: deque[_Waiting] = deque()
+        self.newest_ms = 0
         self.failures = 0
         self.next_s = 0.0
 
@@ -165,6 +167,10 @@ class Inflow:
 
     def _decode(self, feed: _Feed, arrival: Arrival) -> None:
         chunk = self._flow.decode(arrival.source, arrival.items, arrival.received_ms)
+        if self._flow.time == "events":
+            # What is late, or was no event, takes the time of the one before it.
+            stamps = list(accumulate(chunk.stamps, max, initial=feed.newest_ms))[1:]
+            chunk, feed.newest_ms = chunk._replace(stamps=stamps), max([feed.newest_ms, *stamps])
         skipped = min(feed.skip, len(chunk.items))
         feed.skip -= skipped
         waiting = _Waiting(chunk=chunk, before=feed.position, after=arrival.position, taken=skipped)

@@ -49,6 +49,26 @@ class _Open(msgspec.Struct, kw_only=True):
     finished: list[Recorded]
 
 
+class _Folding(Mapping[str, Workload]):
+    """The workloads that fold entries to tables; one that no entry is about is not asked."""
+
+    def __init__(self, workloads: Mapping[str, Workload]) -> None:
+        self._all = workloads
+
+    def __contains__(self, kind: object) -> bool:
+        found = self._all.get(kind) if isinstance(kind, str) else None
+        return found is not None and found.fold is not None
+
+    def __getitem__(self, kind: str) -> Workload:
+        return self._all[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return (kind for kind in self._all if kind in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Projection:
     """Knows the rounds that are open, and what each further entry makes of the tables."""
 
@@ -57,7 +77,7 @@ class Projection:
         self._tables = tables
         self._past = past
         self._workloads = workloads
-        self._folding = {kind: it for kind, it in workloads.items() if it.fold is not None}
+        self._folding = _Folding(workloads)
         self._open: dict[str, _Open] = {}
         self._by_run: dict[str, _Open] = {}
         self._contents: dict[str, Content] = {}
@@ -100,8 +120,7 @@ class Projection:
         fold = self._kernel.get(type(entry.body))
         if fold is not None:
             rows += fold(entry)
-        if self._folding:
-            rows += self._workload_rows(entry, leaf)
+        rows += self._workload_rows(entry, leaf)
         if isinstance(entry.body, RoundJudged):
             self._close(entry)
         return rows
