@@ -93,6 +93,7 @@ class RawMarketEvent(_Record, frozen=True, kw_only=True):
         Instant | None, Meta(description="from the payload, brought to ms and nothing else")
     ]
     recv_ts_ms: Annotated[Instant, Meta(description="assigned once, at receipt")]
+    #: Bytes are taken as well, and become base64.
     raw_payload: Annotated[str, Meta(description="what arrived, untouched; bytes as base64")]
     raw_payload_encoding: Annotated[
         Literal["text", "base64"] | None, Meta(description="absent: text")
@@ -110,14 +111,12 @@ class RawMarketEvent(_Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         hold(self, "normalized", "extra")
+        if isinstance(self.raw_payload, bytes):
+            text, encoding = payload_text(self.raw_payload)
+            msgspec.structs.force_setattr(self, "raw_payload", text)
+            msgspec.structs.force_setattr(self, "raw_payload_encoding", encoding)
         if not self.extra:
             msgspec.structs.force_setattr(self, "extra", None)
-
-    @classmethod
-    def of(cls, payload: bytes | str, **fields: Any) -> RawMarketEvent:
-        """Return an event around a payload. Raises: not-canonical."""
-        text, encoding = payload_text(payload)
-        return cls(raw_payload=text, raw_payload_encoding=encoding, **fields)
 
     @property
     def payload(self) -> bytes | str:
@@ -263,6 +262,14 @@ def payload_text(payload: bytes | str) -> tuple[str, Literal["base64"] | None]:
             raise NotCanonical("raw_payload: lone surrogate in text") from error
         return payload, None
     return base64.b64encode(payload).decode(), "base64"
+
+
+def kept_text(item: bytes) -> tuple[str, Literal["base64"] | None]:
+    """Return what arrived as it stands in JSON: text where it is UTF-8."""
+    try:
+        return item.decode(), None
+    except UnicodeDecodeError:
+        return payload_text(item)
 
 
 def encode(record: Record) -> bytes:

@@ -37,6 +37,7 @@ _SYMBOL: Final = re.compile(r"[!-~]{1,64}")
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _COMMAND: Final = re.compile(r"cmd:\s*\S.*", re.DOTALL)
 _CHECK: Final = re.compile(r"off|lint|(?:lint\+)?canary:(?P<rate>0\.\d{1,6}|1(?:\.0{1,6})?)")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _URL: Final = re.compile(r"(nats|tls|ws|wss)://\S+")
 _KINDS: Final = ("file", "stdin", "nats", "python")
 _RECEIPT: Final = frozenset(RawMarketEvent.__struct_fields__) - {
@@ -144,7 +145,7 @@ def _check_kind(key: str, source: Source, spec: StreamSpec) -> None:
         _check_nats(key, source.nats.url, source.nats.stream)
         if not source.nats.subject or re.search(r"\s", source.nats.subject):
             raise InvalidSpec(f"{key}.subject: {source.nats.subject!r} is not a subject")
-        if source.nats.durable and not re.fullmatch(r"[\w-]{1,64}", source.nats.durable):
+        if source.nats.durable and not _TOKEN.fullmatch(source.nats.durable):
             raise InvalidSpec(f"{key}.durable: {source.nats.durable!r} is not the name of one")
     if isinstance(source.file, FileSource) and not _is_path(source.file.path):
         raise InvalidSpec(f"{key}.path: {source.file.path!r} is not the name of a file")
@@ -162,11 +163,15 @@ def _check_mapping(key: str, source: Source, mapping: Mapped, spec: StreamSpec) 
     both = sorted(set(mapping.columns) & set(mapping.constants))
     if both:
         raise InvalidSpec(f"{key}.constants: {both[0]} stands in columns too")
+    for name in sorted(given := {*mapping.columns, *mapping.constants}):
+        parts = name.split(".")
+        inner = {".".join(parts[:depth]) for depth in range(2, len(parts))} & given
+        if inner:
+            raise InvalidSpec(f"{key}.columns: {name} stands inside {min(inner)}, given as well")
     if bool(mapping.event_type) == ("event_type" in mapping.columns):
         raise InvalidSpec(f"{key}.event_type: give it, or a column for it, and not both")
     if "event_type" in mapping.constants:
         raise InvalidSpec(f"{key}.constants: event_type has a key of its own")
-    given = {*mapping.columns, *mapping.constants}
     if "symbol" not in given and len(source.symbols) > 1:
         raise InvalidSpec(f"{key}.columns: symbol is needed, as the source has several")
     if "recv_ts_ms" not in given and spec.scheduler.time == "events":
@@ -203,7 +208,7 @@ def _check_scheduler(spec: StreamSpec) -> None:
         if scheduler.timer_interval_ms is None:
             raise InvalidSpec("scheduler.timer_interval_ms: needed, as scheduler.mode is timer")
         _within("scheduler.timer_anchor_ms", scheduler.timer_anchor_ms or 0, 0, INSTANT_MAX)
-        grids = ("timer_interval_ms", "timer_anchor_ms")
+        grids: tuple[str, ...] = ("timer_interval_ms", "timer_anchor_ms")
     else:
         for name in ("timer_interval_ms", "timer_anchor_ms"):
             if getattr(scheduler, name) is not None:
@@ -281,7 +286,9 @@ def _check_publish(publish: Publish) -> None:
 def _check_nats(key: str, url: str, stream: str) -> None:
     if not _URL.fullmatch(url):
         raise InvalidSpec(f"{key}.url: {url!r} is not nats://HOST:PORT")
-    if not re.fullmatch(r"[\w-]{1,128}", stream):
+    if "@" in url:
+        raise InvalidSpec(f"{key}.url: it has credentials, and a spec stands in the record")
+    if not _TOKEN.fullmatch(stream):
         raise InvalidSpec(f"{key}.stream: {stream!r} is not the name of a stream")
 
 

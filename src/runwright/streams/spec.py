@@ -167,7 +167,7 @@ class Buffer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: Whether an acknowledged event survives the loss of power, or of the process alone.
     durability: Literal["full", "normal"] = "full"
     #: How long an event may wait for others of its commit; 0: every event has its own.
-    group_commit_ms: int | float = 2
+    group_commit_ms: int = 2
     #: Records of a segment, the unit of sealing and retention; None: see `segment_records_of`.
     segment_records: int | None = None
 
