@@ -8,7 +8,7 @@ the round ends is left in `pending`, so that the verdict shares its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -128,7 +128,7 @@ class UnderWay(msgspec.Struct, kw_only=True):
 Ask: TypeAlias = Callable[[RunPlan, Mapping[str, Outcome], Mapping[str, int]], Permit]
 
 
-class Means(NamedTuple):
+class Means(msgspec.Struct, frozen=True):
     """What a round is executed with."""
 
     writer: Writer

@@ -8,7 +8,7 @@ so that what was erased by then does not leave.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -47,7 +47,7 @@ def paper_rows(papers: Sequence[Paper], *, seq: int, round_id: str) -> list[Row]
     ]
 
 
-class _Page(NamedTuple):
+class _Page(msgspec.Struct, frozen=True):
     """What came of the next papers of a sink."""
 
     written: list[Row]
