@@ -48,6 +48,13 @@ _UNFINISHED: Final = "unfinished"
 AGENTS: Final = "agents"
 #: Where batches are kept that a shared store did not take.
 _UNWRITTEN: Final = ".runwright/unwritten"
+#: What reconciles a cycle and signs what it left; `fractions` compares.
+_ENDINGS: Final = (
+    "fractions",
+    "runwright.cycles.reconcile",
+    "runwright.cycles.snapshots",
+    "runwright.kernel.drive.agents",
+)
 #: What stands beside a store under its name.
 STORE_FILES: Final = ("", "-wal", "-shm", "-journal", ".lease", ".bell", ".part")
 
@@ -379,7 +386,7 @@ def conducting(
                 codes=_ByKind(code_digest),
                 drain_s=settings.conductor.drain_s,
                 outbox_max=settings.conductor.outbox_max,
-                meanwhile=[_import_signatures, _prepare_entries, _import_fractions],
+                meanwhile=[_import_signatures, _prepare_entries, _import_endings],
                 adopted=store.adopted,
             )
             if pulse is not None:
@@ -413,9 +420,10 @@ def _prepare_entries() -> None:
     prepare(RunFinished, RoundJudged)
 
 
-def _import_fractions() -> None:
-    """Import what a judgement compares with: 1 ms that passes while a child runs."""
-    importlib.import_module("fractions")
+def _import_endings() -> None:
+    """Import what only the end of a cycle needs: 5 ms that pass while a child runs."""
+    for name in _ENDINGS:
+        importlib.import_module(name)
 
 
 def private_paths(loaded: Loaded) -> list[Path]:
@@ -423,7 +431,10 @@ def private_paths(loaded: Loaded) -> list[Path]:
     settings = loaded.settings
     store = loaded.path(settings.store.path)
     beside = [store.with_name(store.name + end) for end in STORE_FILES]
-    memories = memory_path(loaded, "", os.environ).parent.glob("*.memory")
+    folder = memory_path(loaded, "", os.environ).parent
+    # `glob` would compile a pattern.
+    found = folder.iterdir() if folder.is_dir() else ()
+    memories = [path for path in found if path.suffix == ".memory"]
     keys, scratch = loaded.path(settings.signer.keys), loaded.path(settings.conductor.scratch)
     return [*beside, keys, scratch, service_folder(loaded), *memories]
 
@@ -468,8 +479,13 @@ def code_digest(kind: str) -> str:
     if kind not in KINDS:
         message = f"there is no workload of kind {kind!r}"
         raise Usage(message)
-    folder = Path(__file__).parent / kind
-    return digest_of({file.name: digest(file.read_bytes()) for file in sorted(folder.glob("*.py"))})
+    found = {}
+    folder = f"{os.path.dirname(__file__)}/{kind}"  # noqa: PTH120 - 2 ms faster than pathlib
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - as above
+        if name.endswith(".py"):
+            with open(f"{folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - as above
+                found[name] = digest(file.read())
+    return digest_of(found)
 
 
 def create(loaded: Loaded, name: str) -> Mapping[str, Any]:

@@ -461,7 +461,7 @@ class Conductor:
             if workload is None or workload.reconcile is None or row["judged_seq"] is None:
                 continue
             after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
-            bodies = [read(stored.raw).body for stored in after]
+            bodies = (read(stored.raw).body for stored in after)
             if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
                 continue
             planned = recall(self._store, row["seq"]).planned

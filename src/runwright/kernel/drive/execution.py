@@ -8,7 +8,7 @@ the round ends is left in `pending`, so that the verdict shares its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -135,7 +135,7 @@ def without_log(cut: Cut) -> Sequence[bytes]:
     raise Usage(message, hint="Have it conducted by the process that keeps the log.")
 
 
-class Means(NamedTuple):
+class Means(msgspec.Struct, frozen=True):
     """What a round is executed with."""
 
     writer: Writer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -58,7 +58,7 @@ def paper_rows(papers: Sequence[Paper], *, seq: int, round_id: str) -> list[Row]
     ]
 
 
-class _Page(NamedTuple):
+class _Page(msgspec.Struct, frozen=True):
     """What came of the next papers of a sink."""
 
     written: list[Row]
