@@ -71,7 +71,8 @@ def streaming(
     from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
-        made = bootstrap.conducting(loaded, messages=_quieter(messages), continuous=True, pulse=pulse)
+        quiet = _quieter(messages)
+        made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
@@ -97,7 +98,7 @@ def streaming(
             conductor.outbox.limits[f"stream:{name}"] = limits  # type: ignore[index]
         positions = {source.source_id: log.position(source.source_id) for source in spec.sources}
         sources = [
-            source_of(loaded, spec, source, _at(positions[source.source_id]), bell.wake)
+            source_of(spec, source, _at(positions[source.source_id]), bell.wake)
             for source in spec.sources
         ]
         by_name = {source.name: source for source in sources}
@@ -132,7 +133,7 @@ def _at(position: Any) -> Any:
 
 
 def source_of(
-    loaded: Loaded, spec: StreamSpec, source: Source, position: Any, wake: Callable[[], None]
+    spec: StreamSpec, source: Source, position: Any, wake: Callable[[], None]
 ) -> EventSource:
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own

@@ -223,7 +223,7 @@ def add_interrupted(
 
 def add_refused(refusal: Refusal, pending: Pending) -> Conducted:
     """Add a tick that could not be planned, and return what came of it."""
-    spec, tick, identity, error = refusal
+    spec, tick, identity, error = refusal.spec, refusal.tick, refusal.id, refusal.error
     message = printable(str(error), MESSAGE_MAX)
     kept = _pinned(spec.body)
     body = TickRefused(
