@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from runwright.kernel.workload import Workload
 
 #: The workloads of this product, by kind.
-KINDS: Final = ("cycles",)
+KINDS: Final = ("cycles", "streams")
 CLOCK: Final = SystemClock()
 #: Beside the keys while `init` makes a store for them.
 _UNFINISHED: Final = "unfinished"
@@ -88,11 +88,40 @@ class ProjectStore(Store, Protocol):
         """Return the tables of a site that are read in the place of ours."""
 
 
-def workloads() -> Mapping[str, Workload]:
-    """Return the workloads by kind."""
-    from runwright.cycles import WORKLOAD  # lazy: verify and show need no workload
+class _ByKind(Mapping[str, Any]):
+    """Something of each kind of work, made when it is asked for: a run needs one kind."""
 
-    return {WORKLOAD.kind: WORKLOAD}
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        """Make it by the kind."""
+        self._make = make
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, kind: str) -> Any:
+        if kind not in self._made:
+            if kind not in KINDS:
+                raise KeyError(kind)
+            self._made[kind] = self._make(kind)
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
+def workloads() -> Mapping[str, Workload]:
+    """Return the workloads by kind; each is imported when it is asked for."""
+    return _WORKLOADS
+
+
+def _workload(kind: str) -> Workload:
+    # lazy: verify and show need no workload
+    found: Workload = importlib.import_module(f"runwright.{kind}").WORKLOAD
+    return found
+
+
+_WORKLOADS: Final = _ByKind(_workload)
 
 
 def open_store(
@@ -354,7 +383,7 @@ def conducting(
                 clock=CLOCK,
                 messages=messages,
                 product=__version__,
-                codes={kind: code_digest(kind) for kind in known},
+                codes=_ByKind(code_digest),
                 drain_s=settings.conductor.drain_s,
                 outbox_max=settings.conductor.outbox_max,
                 meanwhile=[_import_signatures, _prepare_entries, _import_endings],
@@ -384,11 +413,12 @@ def _import_signatures() -> None:
 
 
 def _prepare_entries() -> None:
-    """Prepare the entries that a round ends with: 3 ms that pass while a child runs."""
-    from runwright.kernel.record.entries import RoundJudged, RunFinished  # lazy: as above
-    from runwright.kernel.record.ledger import prepare  # lazy: as above
+    """Prepare the entries that a round ends with: 4 ms that pass while a child runs."""
+    from runwright.kernel.drive import recall  # lazy: as above
+    from runwright.kernel.record import entries, ledger  # lazy: as above
 
-    prepare(RunFinished, RoundJudged)
+    ledger.prepare(entries.RunFinished, entries.RoundJudged, entries.StateReconciled)
+    recall.prepare()
 
 
 def _import_endings() -> None:

@@ -1,0 +1,417 @@
+"""Wires what belongs to one stream: sources, log, sink and loop, and the views of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from runwright import bootstrap
+from runwright.config import Loaded
+from runwright.kernel.errors import UnknownName
+from runwright.kernel.ports import EventSource, Messages, Sink, Store
+from runwright.kernel.run import instant_text
+from runwright.streams.spec import Source, StreamSpec
+
+if TYPE_CHECKING:
+    from runwright.bootstrap import ProjectStore
+    from runwright.kernel.drive.lifecycle import Stop
+    from runwright.kernel.drive.log import Log
+    from runwright.kernel.drive.streaming import Streaming
+
+KIND: Final = "streams"
+#: Papers read from the store at once.
+_PAGE: Final = 64
+#: Ticks between two reports of progress.
+PROGRESS_EVERY: Final = 50
+
+
+def spec_of(store: Store, name: str) -> StreamSpec:
+    """Return the spec of a stream that was applied. Raises: unknown-name."""
+    rows = store.rows("spec", {"kind": KIND, "name": name})
+    if not rows:
+        known = ", ".join(row["name"] for row in store.rows("spec", {"kind": KIND})) or "none"
+        message = f"no streams spec of the name {name!r} was applied; known: {known}"
+        raise UnknownName(message, hint="runwright apply FILE")
+    spec: StreamSpec = bootstrap.spec_of(bootstrap.workloads(), rows[0])
+    return spec
+
+
+def state_path(loaded: Loaded, name: str) -> Path:
+    """Return the file in which a running stream keeps its state for others."""
+    return loaded.folder / ".runwright" / "streams" / f"{name}.json"
+
+
+@contextmanager
+def streaming(
+    loaded: Loaded,
+    name: str,
+    *,
+    messages: Messages,
+    stop: Stop,
+    pulse: Callable[[], float | None] | None = None,
+    is_verbose: bool = False,
+) -> Iterator[Streaming]:
+    """Hold the store's lease and make ready to run a stream.
+
+    Raises: unknown-name, store-busy, and what a source or a sink that is not there raises.
+    """
+    # lazy: only a running stream needs these
+    from runwright.adapters.files import write_whole  # lazy: as above
+    from runwright.kernel.drive.inflow import Inflow  # lazy: as above
+    from runwright.kernel.drive.log import Log, LogLimits  # lazy: as above
+    from runwright.kernel.drive.outbox import SinkLimits  # lazy: as above
+    from runwright.kernel.drive.service import Service  # lazy: as above
+    from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
+    from runwright.streams.flow import flow_of  # lazy: as above
+    from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
+
+    with ExitStack() as stack:
+        made = bootstrap.conducting(
+            loaded, messages=_quieter(messages), continuous=True, pulse=pulse
+        )
+        conductor, ports = stack.enter_context(made)
+        spec = spec_of(ports.store, name)
+        bell = bootstrap.bell(bootstrap.bell_path(loaded))
+        stack.callback(bell.close)
+        retention = spec.buffer_retention
+        log = Log(
+            ports.store,
+            name,
+            limits=LogLimits(
+                max_records=retention.max_records,
+                max_age_ms=retention.max_age_ms,
+                segment_records=segment_records_of(spec),
+            ),
+            clock=ports.clock,
+            commit=ports.writer.commit,
+        )
+        conductor.logs[name] = log
+        published = spec.output_publish
+        if published.transport != "log":
+            sink = sink_of(loaded, spec, messages)
+            ports.sinks[f"stream:{name}"] = sink  # type: ignore[index]
+            limits = SinkLimits(retry=retry_of(spec.publish_retry), most=published.max_pending)
+            conductor.outbox.limits[f"stream:{name}"] = limits  # type: ignore[index]
+        positions = {source.source_id: log.position(source.source_id) for source in spec.sources}
+        sources = [
+            source_of(loaded, spec, source, _at(positions[source.source_id]), bell.wake)
+            for source in spec.sources
+        ]
+        by_name = {source.name: source for source in sources}
+        flow = flow_of(spec, lambda name: getattr(by_name[name], "header", ""))
+        state = state_path(loaded, name)
+        state.parent.mkdir(parents=True, exist_ok=True)
+
+        def tell(report: Mapping[str, Any]) -> None:
+            kept = {"pid": os.getpid(), "at_ms": ports.clock.now_ms(), **report}
+            write_whole(state, msgspec.json.encode(kept))
+
+        conductor.recover()
+        requests = Service(conductor, ports, bell, only=(KIND, name)).drain
+        inflow = Inflow(sources, flow, ports.clock, positions)
+        stream = Stream(KIND, name, flow, log, inflow, tell, requests, is_verbose)
+        yield Streaming(conductor, bell, stream, stop)
+
+
+def _quieter(messages: Messages) -> Messages:
+    """Return messages in which what every tick says is for who debugs."""
+
+    def say(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:
+        is_usual = event.startswith(("run.", "round.")) and level == "info"
+        messages(event, text, level="debug" if is_usual else level, **fields)
+
+    return say
+
+
+def _at(position: Any) -> Any:
+    """Return where a source itself stands; what it had brought beyond is passed over."""
+    return None if position is None else position["at"]
+
+
+def source_of(
+    loaded: Loaded, spec: StreamSpec, source: Source, position: Any, wake: Callable[[], None]
+) -> EventSource:
+    """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
+    # lazy: each kind of source brings its own
+    name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    if source.file is not None:
+        path = Path(spec.folder) / source.file.path
+        if source.file.format == "parquet":
+            from runwright.adapters.parquet import ParquetSource  # lazy: as above
+
+            return ParquetSource(name, path, now_ms=now_ms, position=position)
+        from runwright.adapters.sources import FileSource  # lazy: as above
+
+        follows = spec.scheduler.time == "clock"
+        return FileSource(
+            name, path, now_ms=now_ms, form=source.file.format, follow=follows, position=position
+        )
+    if source.python is not None:
+        from runwright.adapters.sources import IterableSource  # lazy: as above
+
+        return IterableSource(name, source.python.ref, now_ms=now_ms, position=position)
+    if source.stdin is not None:
+        from runwright.adapters.standard import StdinSource  # lazy: as above
+
+        return StdinSource(name, now_ms=now_ms, wake=wake)
+    raise NotImplementedError
+
+
+def sink_of(loaded: Loaded, spec: StreamSpec, messages: Messages) -> Sink:
+    """Return the transport of a spec."""
+    raise NotImplementedError
+
+
+def reading(store: ProjectStore, name: str) -> Log:
+    """Return the log of a stream for reading."""
+    from runwright.kernel.drive.log import Log, LogLimits  # lazy: only who looks at streams
+
+    return Log(store, name, limits=LogLimits(), clock=bootstrap.CLOCK)
+
+
+def papers(store: ProjectStore, name: str, after: int = -1) -> Iterator[tuple[int, bytes]]:
+    """Yield the outputs of a stream, tick by tick: (seq of the verdict, JSON Lines)."""
+    while True:
+        rows = store.rows(
+            "paper",
+            {"media": "application/jsonl"},
+            after={"seq": after},
+            columns=("seq", "name", "body"),
+            order="seq",
+            limit=_PAGE,
+        )
+        for row in rows:
+            if row["name"].rpartition("/")[0] == name:
+                yield row["seq"], row["body"]
+        if len(rows) < _PAGE:
+            return
+        after = rows[-1]["seq"]
+
+
+def events(store: ProjectStore, name: str, after: int = -1) -> Iterator[bytes]:
+    """Yield what a stream published, event by event, in order."""
+    for _, body in papers(store, name, after):
+        yield from body.splitlines()
+
+
+# ------------------------------------------------------------------------------------- looking
+
+
+@contextmanager
+def looking(loaded: Loaded) -> Iterator[ProjectStore]:
+    """Open the store for reading."""
+    store = bootstrap.open_store(loaded, read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def health(loaded: Loaded, store: ProjectStore, name: str) -> Mapping[str, Any]:
+    """Return the state of a stream as its process keeps it; of one that is not alive, the last.
+
+    Raises: unknown-name.
+    """
+    spec_of(store, name)
+    file = state_path(loaded, name)
+    found = msgspec.json.decode(file.read_bytes()) if file.exists() else dict(_NEVER)
+    is_alive = found["pid"] > 0 and bool(store.holder()) and _lives(found["pid"])
+    if not is_alive:
+        found["ready"] = False
+        # One that died without a word was running when it was heard of last.
+        found["state"] = "stopped" if found["state"] in ("running", "drained") else found["state"]
+    return {"stream": name, "alive": is_alive, **found}
+
+
+_NEVER: Final[Mapping[str, Any]] = {
+    "pid": 0,
+    "at_ms": 0,
+    "state": "init",
+    "ready": False,
+    "ingestion_paused": False,
+    "scheduling_paused": False,
+    "domains": {"ingest": "ok", "buffer": "ok", "engine": "ok", "publish": "ok"},
+    "counters": [],
+    "gauges": {},
+    "quantiles": [],
+}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def metrics_text(loaded: Loaded, store: ProjectStore, name: str) -> str:
+    """Return the metrics of a stream as Prometheus text. Raises: unknown-name."""
+    from runwright.kernel.drive.health import Metrics  # lazy: only who scrapes
+
+    found = health(loaded, store, name)
+    gauges = {
+        **found["gauges"],
+        "ready": float(found["ready"]),
+        "up": float(found["alive"]),
+    }
+    return Metrics().text({**found, "gauges": gauges}, name)
+
+
+def listing(loaded: Loaded, store: ProjectStore) -> list[dict[str, Any]]:
+    """Return the streams of a project, a row each."""
+    rows = []
+    for found in store.rows("spec", {"kind": KIND}, order="name"):
+        name = found["name"]
+        ticks = store.rows(
+            "tick",
+            {"kind": KIND, "name": name, "scheduled": 1},
+            columns=("last_ms", "count"),
+            order="-last_ms",
+        )
+        last = instant_text(ticks[0]["last_ms"]) if ticks else ""
+        rows.append(
+            {
+                "name": name,
+                "state": health(loaded, store, name)["state"],
+                "records": reading(store, name).last_seq,
+                "ticks": sum(row["count"] for row in ticks),
+                "last": last,
+                "published": sum(body.count(b"\n") for _, body in papers(store, name)),
+            }
+        )
+    return rows
+
+
+def overview(
+    loaded: Loaded, store: ProjectStore, name: str, symbol: str, limit: int
+) -> Mapping[str, Any]:
+    """Return where a stream stands and its newest runs. Raises: unknown-name."""
+    state, log = health(loaded, store, name), reading(store, name)
+    return {
+        "name": name,
+        "health": state,
+        "log": {
+            "records": log.last_seq - log.retired_seq,
+            "last_seq": log.last_seq,
+            "retired_through": log.retired_seq,
+            "unsealed": log.unsealed,
+        },
+        "runs": list(_newest_runs(store, name, symbol, limit)),
+    }
+
+
+def _newest_runs(
+    store: ProjectStore, name: str, symbol: str, limit: int
+) -> Iterator[dict[str, Any]]:
+    for record in records(store, name, symbol, limit):
+        first, last = record["cut_start_ingest_seq"], record["cut_end_ingest_seq"]
+        yield {
+            **record,
+            "tick": instant_text(record["engine_timestamp_ms"]),
+            "cut": f"{first}..{last}" if first <= last else "empty",
+        }
+
+
+def records(
+    store: ProjectStore, name: str, symbol: str = "", limit: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Yield EngineRunRecords v1, newest tick first, derived from the ledger."""
+    from runwright.kernel.drive.recall import recall  # lazy: only who looks at runs
+    from runwright.streams.records import run_records  # lazy: as above
+
+    rows = store.rows(
+        "round",
+        {"kind": KIND, "name": name},
+        columns=("seq", "judged_seq"),
+        order="-seq",
+        limit=limit,
+    )
+    count = 0
+    for row in rows:
+        stop = None if row["judged_seq"] is None else row["judged_seq"] + 1
+        for record in run_records(recall(store, row["seq"], stop)):
+            if symbol in ("", record["symbol"]):
+                yield record
+                count += 1
+            if count == limit:
+                return
+
+
+def rows_of(
+    store: ProjectStore, name: str, what: str, symbol: str, limit: int
+) -> Iterator[Mapping[str, Any]]:
+    """Yield rows of one of the frozen contracts. Raises: unknown-name."""
+    spec_of(store, name)
+    if what == "records":
+        yield from records(store, name, symbol, limit)
+    elif what == "inputs":
+        yield from inputs(store, name, symbol, limit)
+    else:
+        for row in store.rows("lane", {"kind": KIND, "name": name}, order="lane"):
+            memory = msgspec.json.decode(row["memory"])
+            if symbol in ("", row["lane"]) and "state" in memory:
+                yield {
+                    "symbol": row["lane"],
+                    "engine_timestamp_ms": memory["state_ms"],
+                    "state": msgspec.Raw(memory["state"].encode()),
+                }
+
+
+def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the newest RawInputBufferRecords v1 in order, with the hashes that derive from blocks.
+
+    Raises: unknown-name.
+    """
+    log = reading(store, name)
+    if symbol:
+        found = log.newest(symbol, limit)
+    else:
+        found = list(log.records(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq))
+    for record in found:
+        derived = log.derived(record.seq)
+        yield {
+            "ingest_seq": record.seq,
+            "ingest_ts_ms": record.ingest_ts_ms,
+            "event": _event(record.data),
+            "event_sha256": derived.event_sha256,
+            "prev_hash": derived.prev_hash,
+            "record_hash": derived.record_hash,
+        }
+
+
+def _event(data: bytes) -> Any:
+    return msgspec.Raw(data)
+
+
+def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:
+    """Return the next planned ticks of a stream. Raises: unknown-name."""
+    from runwright.streams.flow import flow_of  # lazy: only who looks ahead
+
+    spec = spec_of(store, name)
+    (row,) = store.rows("spec", {"kind": KIND, "name": name})
+    last = store.rows(
+        "tick", {"kind": KIND, "name": name, "scheduled": 1}, order="-last_ms", limit=1
+    )
+    flow, last_ms = flow_of(spec), last[0]["last_ms"] if last else None
+    opened_ms = row["opened_ms"] or bootstrap.CLOCK.now_ms()
+    found = []
+    for _ in range(count):
+        last_ms = flow.next_ms(last_ms, opened_ms)
+        engine_ms = last_ms - spec.scheduler.boundary_delay_ms
+        found.append(
+            {
+                "planned_ts_ms": last_ms,
+                "engine_timestamp_ms": engine_ms,
+                "planned": instant_text(last_ms),
+                "engine": instant_text(engine_ms),
+            }
+        )
+    return found
