@@ -71,9 +71,7 @@ def streaming(
     from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
-        made = bootstrap.conducting(
-            loaded, messages=_quieter(messages), continuous=True, pulse=pulse
-        )
+        made = bootstrap.conducting(loaded, messages=_quieter(messages), continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))

@@ -27,7 +27,7 @@ READ_MAX: Final = 256
 RETRY: Final = Retry(attempts=1_000_000, min_s=1, max_s=300)
 
 
-class SinkLimits(NamedTuple):
+class SinkLimits(msgspec.Struct, frozen=True):
     """How one sink is delivered to, where it is not as every other one."""
 
     #: Between attempts; after the last of them it goes on at the longest wait.
