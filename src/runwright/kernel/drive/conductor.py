@@ -30,7 +30,7 @@ from runwright.kernel.drive.execution import (
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox, SinkLimits
 from runwright.kernel.drive.projection import Projection
-from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
+from runwright.kernel.drive.recall import Recalled, pinned, recall, reconciled, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
     Refusal,
@@ -461,8 +461,7 @@ class Conductor:
             if workload is None or workload.reconcile is None or row["judged_seq"] is None:
                 continue
             after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
-            bodies = (read(stored.raw).body for stored in after)
-            if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
+            if any(reconciled(stored.raw) == row["id"] for stored in after):
                 continue
             planned = recall(self._store, row["seq"]).planned
             data = pinned(self._store, planned.spec, row["seq"])
