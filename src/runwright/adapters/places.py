@@ -26,6 +26,7 @@ from runwright.adapters.functions import Instants, attempted, call, stopped
 from runwright.adapters.pool import ProcessPlace
 from runwright.adapters.scratch import sweep
 from runwright.adapters.templates import Templates
+from runwright.adapters.workers import Workers
 from runwright.kernel.errors import Refused
 from runwright.kernel.ports import Clock, Messages, Place, Work
 from runwright.kernel.run import Executed, Round
@@ -58,6 +59,7 @@ class LocalPlaces:
         self._messages = messages
         self._launcher = launcher or Launcher()
         self._templates = Templates(self._launcher, clock, scratch, self._private)
+        self._workers = Workers(self._launcher, scratch, self._private)
         #: After so many rounds of commands those start warm that wish it; None is never.
         self.warm_after: int | None = 1
         self._rounds = 0
@@ -93,7 +95,7 @@ class LocalPlaces:
             self._rounds += 1
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
-            place = ProcessPlace(round.workers, self._clock)
+            place = ProcessPlace(round.workers, self._clock, self._workers)
         elif round.place == "thread":
             place = ThreadPlace(round.workers, self._clock)
         else:
@@ -114,6 +116,7 @@ class LocalPlaces:
         for place in self._places:
             place.close()
         self._places = ()
+        self._workers.close()
         self._templates.close()
         self._launcher.hang_up()
 
