@@ -78,6 +78,15 @@ def events_of(lines: list[bytes]) -> list[bytes]:
     return [line for line in lines if line] if b"" in lines else lines
 
 
+def header_of(line: bytes, what: str) -> str:
+    """Return the text of a first line. Raises: invalid-spec when it is not UTF-8."""
+    try:
+        return line.removesuffix(b"\r").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{what}: the header is not UTF-8: {error.reason}"
+        raise InvalidSpec(message) from error
+
+
 def last_newline(file: int, size: int) -> int:
     """Return how many bytes of a file there are up to and with its last newline."""
     stop = size
