@@ -150,11 +150,13 @@ def source_of(
         from runwright.adapters.sources import FileSource  # lazy: as above
 
         follows = spec.scheduler.time == "clock"
+        mapping = source.file.mapping
+        has_header = source.file.format == "csv" and not (mapping and mapping.header)
         return FileSource(
             name,
             path,
             now_ms=now_ms,
-            has_header=source.file.format == "csv",
+            has_header=has_header,
             follow=follows,
             position=position,
         )
@@ -300,10 +302,36 @@ def _followed(store: ProjectStore, name: str, *, from_start: bool, follow: bool)
 
 def freeze() -> Mapping[str, Any]:
     """Return the contract-freeze note, as text and as data, with whether its checks hold."""
-    from runwright.streams.freeze import freeze_note  # lazy: only the note
+    from runwright.streams.freeze import freeze_note, note_text  # lazy: only the note
 
-    note: Mapping[str, Any] = freeze_note()
-    return note
+    folder = Path(__file__).parent / KIND
+    sources = {
+        ".".join(["runwright", KIND, *file.relative_to(folder).with_suffix("").parts]): (
+            file.read_text(encoding="utf-8")
+        )
+        for file in sorted(folder.rglob("*.py"))
+    }
+    shipped = {file.name: file.read_bytes() for file in (folder / "schemas").glob("*.json")}
+    note = freeze_note(sources, shipped, _kept)
+    return {**msgspec.to_builtins(note), "held": note.holds, "text": note_text(note)}
+
+
+def _kept(items: Sequence[bytes], symbols: Sequence[str]) -> Iterator[bytes]:
+    """Append to a log in memory, and yield what it holds then."""
+    # lazy: only the note
+    from runwright.adapters.memory import MemoryStore  # lazy: as above
+    from runwright.kernel.drive.log import Log, LogLimits  # lazy: as above
+    from runwright.kernel.ports import Batch  # lazy: as above
+
+    store = MemoryStore()
+
+    def commit(drafts: Any = (), *, blocks: Any = (), retired: Any = ()) -> int:  # noqa: ARG001
+        store.commit(Batch(blocks=list(blocks)))
+        return 0
+
+    log = Log(store, "freeze", limits=LogLimits(), clock=bootstrap.CLOCK, commit=commit)
+    log.append(items, symbols)
+    yield from (record.data for record in log.records(1, log.last_seq))
 
 
 def reading(store: ProjectStore, name: str) -> Log:

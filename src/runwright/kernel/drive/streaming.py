@@ -162,7 +162,10 @@ class Streaming:
         self._tell(force=True)
 
     def _is_done(self) -> bool:
-        return self._inflow.is_over and self._flow.time == "events" and self._due_ms() is None
+        """Say whether nothing will ever come again, and a tick has closed over what came."""
+        if not self._inflow.is_over or self._due_ms() is not None:
+            return False
+        return not self._log.last_seq or (self._last_ms or 0) >= self._log.last_ms
 
     # ----------------------------------------------------------------------------------- intake
 
@@ -193,7 +196,9 @@ class Streaming:
             self.health.count("ingest.count", count, source_id=source, event_type=kind)
         if self._stream.is_verbose:
             self._say_ingested(taken, last)
-        self._log.seal()
+        if self._log.seal() and self._last_ms is not None:
+            # What a further tick reads begins after the cut of the last one.
+            self._log.retire(self._log.end_at(self._last_ms).seq)
         return True
 
     def _say_ingested(self, taken: Taken, last: int) -> None:
