@@ -69,6 +69,7 @@ _WRITTEN: Final[Mapping[str, str]] = {
     "numeric": "%s::numeric",
     "timestamp with time zone": "%s::timestamptz",
 }
+_TEXTS: Final = frozenset({"text", "character varying", "character"})
 #: Sorted and without spaces: jsonb keeps neither the order nor the spaces of what was written.
 _JSON_IN: Final = msgspec.json.Decoder(float_hook=Decimal)
 _JSON_OUT: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
@@ -610,7 +611,9 @@ class PostgresStore:
             if value is not None:
                 values.append(_plain(value))
         for name, value in (after or {}).items():
-            tests.append(f'"{name}" > {_mark(place.columns[name])}')
+            # By bytes, as rows are ordered.
+            by_bytes = ' COLLATE "C"' if place.columns[name].type in _TEXTS else ""
+            tests.append(f'"{name}"{by_bytes} > {_mark(place.columns[name])}')
             values.append(_plain(value))
         if tests:
             statement += f" WHERE {' AND '.join(tests)}"
@@ -764,7 +767,7 @@ def _read(column: Column) -> str:
 def _ordered(column: Column, *, is_falling: bool) -> str:
     """Return an order as in SQLite: by bytes, and nothing before everything."""
     text = f'"{column.name}"'
-    if column.type in ("text", "character varying", "character"):
+    if column.type in _TEXTS:
         text += ' COLLATE "C"'
     if is_falling:
         text += " DESC"
