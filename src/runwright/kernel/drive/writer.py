@@ -116,6 +116,10 @@ class Writer:
         self._require_whole()
         drafts = [*drafts, *self._clock_drafts()]
         first = self.head.size
+        if blocks and not (drafts or contents or rows or erased or retired):
+            # The way of every event of a stream: there is no entry, so nothing to fold or to seal.
+            self._write(Batch(blocks=list(blocks)))
+            return first
         appended = append(self.head, self.origin, self._clock.now_ms(), drafts)
         batch = Batch(
             entries=appended.entries,
