@@ -15,7 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from runwright.adapters import supervisor as words
 from runwright.adapters.processes import INT_BYTES, IS_LINUX, RESTORED, SIGKILL
@@ -33,6 +35,8 @@ CLOSE_S: Final = 25.0
 #: Times that a child is handed over while no supervisor takes it: the first may meet a dying
 #: launcher, the second find it dead, the third has a new one.
 ATTEMPTS_MAX: Final = 3
+#: The longest script that is forked from a template.
+SOURCE_BYTES_MAX: Final = 4 << 20
 #: Bytes of a report line, with its start sign.
 REPORT_BYTES_MAX: Final = 512
 
@@ -46,7 +50,7 @@ class LauncherLost(Exception):
     """The launcher is gone, and the child was certainly not started."""
 
 
-class Start(NamedTuple):
+class Start(msgspec.Struct, frozen=True):
     """What a supervisor needs to start one child."""
 
     #: The file that is executed.
@@ -94,7 +98,7 @@ class Start(NamedTuple):
         return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True):
     """How a child and its tree ended."""
 
     #: Exit code, -1 when there is none.

@@ -14,20 +14,26 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import signal
 import stat
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from runwright.adapters import supervisor as words
-from runwright.adapters.children import PATH, Child, Launcher, LauncherLost, Report, Start
+from runwright.adapters.children import (
+    PATH,
+    SOURCE_BYTES_MAX,
+    Child,
+    Launcher,
+    LauncherLost,
+    Report,
+    Start,
+)
 from runwright.adapters.scratch import Reserve, ResultUnreadable, Scratch
-from runwright.adapters.templates import ONE_SHOT, SOURCE_BYTES_MAX, Template, Templates
 from runwright.kernel.canonical import commitment, encode, exact
 from runwright.kernel.errors import NotCanonical, Refused
 from runwright.kernel.ports import Clock, Work
@@ -43,6 +49,9 @@ from runwright.kernel.run import (
     Script,
     Warmth,
 )
+
+if TYPE_CHECKING:
+    from runwright.adapters.templates import Template, Templates
 
 #: The isolation level without anything that a kernel may lack.
 PLAIN: Final = "T0" if sys.platform == "linux" else "session"
@@ -68,8 +77,8 @@ LOST: Final = "its template ended before it could fork"
 NAME_LENGTH: Final = 24
 
 _EXPLAINED: Final = {
-    signal.SIGXCPU: ", its limit of CPU seconds",
-    signal.SIGXFSZ: ", its limit of file size",
+    "SIGXCPU": ", its limit of CPU seconds",
+    "SIGXFSZ": ", its limit of file size",
 }
 
 
@@ -83,7 +92,7 @@ class NotStarted(Exception):
         self.message = message
 
 
-class Held(NamedTuple):
+class Held(msgspec.Struct, frozen=True):
     """What is applied to a command, or to a worker."""
 
     level: str
@@ -172,16 +181,20 @@ class Commands:
         """Return with it what the command is forked from, or why it starts cold."""
         if command.warm is None or command.script is None:
             return held
-        found: Template | str = ONE_SHOT
-        if self._templates is not None:
+        found: Template | str
+        if self._templates is None:
+            from runwright.adapters.templates import ONE_SHOT  # lazy: few commands wish it
+
+            found = ONE_SHOT
+        else:
             try:
                 found = self._templates.lend(command, held.level, source, started)
             except OSError as error:
                 found = f"no template: {error.strerror}"
         if isinstance(found, str):
-            return held._replace(warmth=Warmth(state="cold", reason=found))
+            return msgspec.structs.replace(held, warmth=Warmth(state="cold", reason=found))
         warmth = Warmth(state="warm", template=found.digest, n=found.count)
-        return held._replace(template=found, source=source, warmth=warmth)
+        return msgspec.structs.replace(held, template=found, source=source, warmth=warmth)
 
     def _held(self, command: Command) -> Held:
         """Return what is applied: the best there is, unless less is demanded."""
@@ -283,7 +296,7 @@ class Commands:
             raise NotStarted("not-started", f"it could not be started: {error}") from error
         _check_started(report, command)
         kept = (stdout.close("stdout"), stderr.close("stderr"))
-        return report, [(each[0], each[1]) for each in kept if each is not None], warmth
+        return report, [(each.blob, each.content) for each in kept if each is not None], warmth
 
     def _run(
         self,
@@ -295,7 +308,7 @@ class Commands:
         """Have the child forked from its template, or started where that is gone."""
         if held.template is None or command.script is None:
             return follow(self._launcher.run, start), held.warmth
-        forked = start._replace(program=command.script.path, source=held.source)
+        forked = msgspec.structs.replace(start, program=command.script.path, source=held.source)
         try:
             return follow(held.template.run, forked), held.warmth
         except LauncherLost:
@@ -631,11 +644,13 @@ def _with_strays(ending: _Ending, report: Report) -> _Ending:
 
 def signal_text(number: int) -> str:
     """Return the name of a signal, and of the limit that it means."""
+    import signal  # lazy: 1 ms that only a command that was ended by one needs
+
     try:
-        known = signal.Signals(number)
+        name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    return f"{known.name}{_EXPLAINED.get(known, '')}"
+    return f"{name}{_EXPLAINED.get(name, '')}"
 
 
 def _used(report: Report | None) -> Resources:

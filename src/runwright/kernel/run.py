@@ -255,6 +255,8 @@ class RunPlan(_Strict, frozen=True):
     inputs: tuple[Ref, ...] = ()
     #: What the run reads of a log; its records are the inputs, as the bytes that arrived.
     cut: Cut | None = None
+    #: What of the lane's memory changes when the run ends without leaving one of its own.
+    leaves: Mapping[str, Any] | None = None
     #: Digest of all that the result may depend on; a pure run of equal content may be reused.
     content: str = ""
     #: On whose behalf it executes.

@@ -25,11 +25,12 @@ from runwright.kernel.drive.execution import (
     UnderWay,
     by_status,
     printable,
+    without_log,
 )
 from runwright.kernel.drive.lifecycle import Stop, unwatched
-from runwright.kernel.drive.outbox import Outbox
+from runwright.kernel.drive.outbox import Outbox, SinkLimits
 from runwright.kernel.drive.projection import Projection
-from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
+from runwright.kernel.drive.recall import Recalled, pinned, recall, reconciled, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
     Refusal,
@@ -59,7 +60,7 @@ from runwright.kernel.errors import (
     Usage,
     require,
 )
-from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
+from runwright.kernel.ports import Clock, LogReader, Messages, Places, Sink, Store
 from runwright.kernel.record.entries import (
     TYPES,
     Actor,
@@ -70,7 +71,17 @@ from runwright.kernel.record.entries import (
     SpecApplied,
     StateReconciled,
 )
-from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
+from runwright.kernel.run import (
+    Content,
+    Cut,
+    Memory,
+    Outcome,
+    Round,
+    RunPlan,
+    Scheduled,
+    Tick,
+    tick_id,
+)
 from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
 
 #: How many entries after a verdict are looked at for its reconciliation, which comes first.
@@ -93,6 +104,8 @@ class Ports(NamedTuple):
     #: Seconds that running functions may go on after the first signal.
     drain_s: float = 10.0
     outbox_max: int = 10_000
+    #: Sink -> how it is delivered to, where it is not as every other one.
+    limits: Mapping[str, SinkLimits] = {}
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
@@ -106,11 +119,13 @@ class Conductor:
 
     def __init__(self, ports: Ports, *, stop: Stop | None = None) -> None:
         """Take over; `recover` comes first."""
-        self._ports = ports
+        self.ports = self._ports = ports
         self._store = ports.store
         self._writer = ports.writer
         self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
         self.stop = Stop() if stop is None else stop
+        #: The logs of streams that run here, by the names of their specs.
+        self.logs: dict[str, LogReader] = {}
         #: Agents that are known to have a key; nobody is called "".
         self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
@@ -123,6 +138,7 @@ class Conductor:
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
             pulse=ports.pulse,
+            log=self._records,
         )
         self.outbox = Outbox(
             ports.store,
@@ -132,6 +148,8 @@ class Conductor:
             messages=ports.messages,
             most=ports.outbox_max,
         )
+        self.outbox.limits = ports.limits
+        self._writer.note = self.outbox.note
 
     # -------------------------------------------------------------------------------- the doors
 
@@ -257,16 +275,16 @@ class Conductor:
             if isinstance(tick, Scheduled):
                 raise frozen
             return self._refuse(Refusal(spec, tick, identity, frozen))
-        if self.outbox.is_full():
-            message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
-            raise Deferred(message)
+        why_full = self.outbox.why_full()
+        if why_full:
+            raise Deferred(why_full)
         at = self._ports.clock.now_ms()
-        world = StoreWorld(self._store)
+        lanes = self._lanes(kind, name)
+        world = StoreWorld(self._store, logs=self.logs, memory=lanes)
         try:
             observed = self._ports.workloads[kind].observe(spec.value, tick, world)
             # The pure rooms see what the record will give back, here as after a crash.
             facts = msgspec.json.decode(encode(dict(observed)))
-            lanes = self._lanes(kind, name)
             seen = Seen(spec=spec.value, tick=tick, at=at, facts=facts, memory=lanes)
             state = TickState(spec=spec, tick=tick, id=identity, seen=seen, kept=world.kept)
             planned = self._ports.workloads[kind].plan(seen)
@@ -400,7 +418,6 @@ class Conductor:
                 pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
             pending.commit(self._writer)
-            self.outbox.waiting = self.outbox.waiting or bool(papers)
             self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()
@@ -444,8 +461,7 @@ class Conductor:
             if workload is None or workload.reconcile is None or row["judged_seq"] is None:
                 continue
             after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
-            bodies = [read(stored.raw).body for stored in after]
-            if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
+            if any(reconciled(stored.raw) == row["id"] for stored in after):
                 continue
             planned = recall(self._store, row["seq"]).planned
             data = pinned(self._store, planned.spec, row["seq"])
@@ -524,6 +540,11 @@ class Conductor:
         return under_way
 
     # -------------------------------------------------------------------------------- helpers
+
+    def _records(self, cut: Cut) -> Sequence[bytes]:
+        """Return the records of a cut. Raises: usage, inputs-retired."""
+        log = self.logs.get(cut.log)
+        return without_log(cut) if log is None else log.slice(cut)
 
     def _recorded(self, row: Mapping[str, Any]) -> Conducted:
         """Return what the record says of a tick that is there already."""

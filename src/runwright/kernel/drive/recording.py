@@ -6,7 +6,7 @@ Everything here only adds to what is pending; the conductor commits it before it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-class Refusal(NamedTuple):
+class Refusal(msgspec.Struct, frozen=True):
     """A tick that could not be planned, and why."""
 
     spec: Spec
@@ -223,7 +223,7 @@ def add_interrupted(
 
 def add_refused(refusal: Refusal, pending: Pending) -> Conducted:
     """Add a tick that could not be planned, and return what came of it."""
-    spec, tick, identity, error = refusal
+    spec, tick, identity, error = refusal.spec, refusal.tick, refusal.id, refusal.error
     message = printable(str(error), MESSAGE_MAX)
     kept = _pinned(spec.body)
     body = TickRefused(

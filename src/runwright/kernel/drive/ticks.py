@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -15,7 +15,7 @@ from runwright.kernel.run import Content, InForce, Tick
 from runwright.kernel.workload import Seen, Workload
 
 
-class Spec(NamedTuple):
+class Spec(msgspec.Struct, frozen=True):
     """A spec that ticks: applied before and kept, or carried by the request itself."""
 
     kind: str

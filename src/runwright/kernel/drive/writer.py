@@ -17,7 +17,7 @@ from runwright.kernel.errors import (
     SignerMemoryLost,
     Usage,
 )
-from runwright.kernel.ports import Batch, Clock, Keyring, Row, Store
+from runwright.kernel.ports import Batch, Clock, Keyring, Row, Span, Store, StoredBlock
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
     FOLDED,
@@ -82,6 +82,8 @@ class Writer:
         self._broken: RunwrightError | None = None
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
         self.fold: Fold = fold_acts
+        #: Hears of the rows of each commit; a conductor puts in what remembers some of them.
+        self.note: Callable[[Sequence[Row]], object] = len
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
 
@@ -95,13 +97,15 @@ class Writer:
         """The seq that the next entry will have."""
         return self.head.size
 
-    def commit(
+    def commit(  # noqa: PLR0913 - what one transaction may hold
         self,
         drafts: Sequence[Draft] = (),
         *,
         contents: Sequence[Content] = (),
         rows: Sequence[Row] = (),
         erased: Sequence[str] = (),
+        blocks: Sequence[StoredBlock] = (),
+        retired: Sequence[Span] = (),
         seal: bool = True,
     ) -> int:
         """Write all of it in one durable transaction; return the seq of the first draft.
@@ -119,6 +123,8 @@ class Writer:
             contents=list(contents),
             rows=list(rows),
             erased=list(erased),
+            blocks=list(blocks),
+            retired=list(retired),
         )
         try:
             batch.rows += self.fold(appended, contents)
@@ -129,6 +135,7 @@ class Writer:
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
         self.head = appended.head
+        self.note(batch.rows)
         if seal and any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts):
             self.seal()
         return first
