@@ -93,7 +93,7 @@ def test_a_consumer_that_begins_anywhere_begins_with_what_comes():
         event("BTC", 1, event_id="0" * 64),
         event("BTC", 1, event_type="EngineRunCompleted"),
         event("BTC", 0),
-        event("BTC", 1).replace(b"\"publish_seq\":1", b"\"publish_seq\":\"1\""),
+        event("BTC", 1).replace(b'"publish_seq":1', b'"publish_seq":"1"'),
     ],
 )
 def test_what_is_no_event_is_invalid(line):
