@@ -21,7 +21,7 @@ from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
 from runwright.kernel.ports import Bell
-from runwright.kernel.record.entries import Actor, Draft, StreamOpened, TickPassed
+from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
 from runwright.kernel.run import Scheduled, Tick
 from runwright.kernel.workload import Flow
 
@@ -163,6 +163,8 @@ class Streaming:
         self.health.change("drain")
         self._inflow.close()
         self._log.seal(whole=False)
+        body = ConductorStopped(reason="drained", signal=self._stop.signal)
+        self._ports.writer.commit([Draft(body=body)])
         self._deliver()
         self.health.change("stop")
         self._tell(force=True)
