@@ -83,6 +83,7 @@ class Streaming:
         self._last_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
+        self._buffer_full_s = 0.0
         #: Called with the summary, at most once a second.
         self.watch: Callable[[Mapping[str, Any]], None] | None = None
         stop.on(bell.wake)
@@ -235,12 +236,15 @@ class Streaming:
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
+            self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
             self._ports.messages("buffer.full", level="warning", name=self._name)
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
+            blocked_ms = int((self._ports.clock.monotonic_s() - self._buffer_full_s) * 1000)
+            self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
 
     # ------------------------------------------------------------------------------------ ticks
