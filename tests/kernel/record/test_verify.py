@@ -41,6 +41,7 @@ from tests.kernel.record.forge import (
     public,
     rewritten,
 )
+from tests.kernel.record.test_logged import WORDS as OF_LOGS
 from tests.kernel.record.test_signed import WORDS as OF_PEOPLE
 
 #: Entries: 0 opened, 1 applied, 2..7 first round (2 runs), 8 stepped, 9..14 second round.
@@ -555,7 +556,7 @@ def test_a_roster_with_a_key_twice_is_named() -> None:
 
 
 def test_every_sentence_has_a_forger() -> None:
-    assert {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE == set(SENTENCES)
+    assert {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE | OF_LOGS == set(SENTENCES)
 
 
 # ----------------------------------------------------------------------------- what is accepted
