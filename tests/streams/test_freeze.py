@@ -13,7 +13,6 @@ from runwright.streams.schema import CONTRACTS, schema_files
 from tests.streams.generate import SCHEMAS
 from tests.streams.test_neutral import sources
 
-
 PLAN = "runwright.streams.plan"
 
 
