@@ -128,7 +128,14 @@ def round_detail(store: Store, name: str) -> dict[str, Any]:
                 "attempts": paper["attempts"],
             }
             for paper in (
-                store.rows("paper", {"seq": judged_seq}, order="idx") if judged_seq else []
+                store.rows(
+                    "paper",
+                    {"seq": judged_seq},
+                    order="idx",
+                    columns=("name", "sink", "state", "attempts"),
+                )
+                if judged_seq
+                else []
             )
         ],
     }
@@ -449,5 +456,11 @@ def outbox(store: Store, limit: int = 50) -> list[dict[str, Any]]:
             "attempts": row["attempts"],
             "next": instant_text(row["next_ms"]) if row["next_ms"] else None,
         }
-        for row in store.rows("paper", {"state": "open"}, order="seq", limit=limit)
+        for row in store.rows(
+            "paper",
+            {"state": "open"},
+            order="seq",
+            limit=limit,
+            columns=("id", "sink", "name", "sealed_size", "attempts", "next_ms"),
+        )
     ]

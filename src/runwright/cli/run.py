@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed knows only `signal`, an enum of 1 ms
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -340,15 +340,15 @@ def handle_signals() -> Stop:
     # runs only after it. The number of each signal arrives here as well, and this thread ends it.
     arrived, arriving = os.pipe()
     os.set_blocking(arriving, False)
-    signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+    _signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
 
     def watch() -> None:
         while os.read(arrived, 64):
             stop.wake()
 
     threading.Thread(target=watch, daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
+    for number in (_signal.SIGTERM, _signal.SIGINT):
+        _signal.signal(number, handler)
     return stop
 
 
