@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
+    from runwright.kernel.record.ledger import StoredBlock, StoredEntry
     from runwright.kernel.record.ledger import StoredEntry
-    from runwright.kernel.record.log import StoredBlock
     from runwright.kernel.record.papers import StoredPaper
     from runwright.kernel.record.seal import Heads
     from runwright.kernel.record.signed import AgentSignature

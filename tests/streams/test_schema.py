@@ -125,7 +125,7 @@ BREAKS: list[tuple[str, Change, str]] = [
     (
         "raw_market_event",
         remove("allOf/0"),
-        "$.allOf: TradeTick is gone",
+        "$.allOf: 'TradeTick' is gone",
     ),
     (
         "raw_market_event",
@@ -226,7 +226,7 @@ def keys(whole: dict[str, Any]) -> list[str]:
                 found.append(f"{prefix}{name}")
             elif refs and name != "mapping":
                 walk(whole["$defs"][refs[0].rpartition("/")[2]], f"{prefix}{name}.")
-            elif not refs:
+            else:
                 found.append(f"{prefix}{name}")
 
     walk(whole, "")

@@ -16,6 +16,7 @@ import msgspec
 
 from runwright.kernel.canonical import encode
 from runwright.kernel.errors import require
+from runwright.kernel.record.ledger import StoredBlock
 from runwright.kernel.record.log import (
     BODY_MAX,
     FORMAT,
@@ -25,7 +26,6 @@ from runwright.kernel.record.log import (
     BlockHead,
     Genesis,
     Known,
-    StoredBlock,
 )
 
 #: A map of all keys is kept again after so many blocks, or as many as there are keys.
