@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
     from runwright.kernel.record.ledger import StoredBlock, StoredEntry
-    from runwright.kernel.record.ledger import StoredEntry
     from runwright.kernel.record.papers import StoredPaper
     from runwright.kernel.record.seal import Heads
     from runwright.kernel.record.signed import AgentSignature

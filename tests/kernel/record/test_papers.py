@@ -56,7 +56,7 @@ CHANGES: tuple[tuple[str, str, Callable[[list[StoredPaper]], list[StoredPaper]]]
     ("papers", "altered", lambda rows: [rows[0]._replace(sink="files"), rows[1]]),
     ("papers", "missing", lambda rows: rows[:1]),
     ("papers", "no paper of entry 3", lambda _: []),
-    ("caused", "no verdict names", lambda rows: [*rows, rows[1]._replace(index=2)]),
+    ("caused", "no verdict names", lambda rows: [*rows, rows[1]._replace(place=2)]),
     ("caused", "no verdict names", lambda rows: [rows[0]._replace(seq=2), *rows]),
 )
 

@@ -28,7 +28,7 @@ class StoredPaper(NamedTuple):
 
     #: Of the verdict that caused it, and its place among its papers.
     seq: int
-    index: int
+    place: int
     sink: str
     name: str
     #: Of its body.
@@ -76,7 +76,7 @@ class Papers:
                 expected = _LIST.decode(named)
             except msgspec.DecodeError:
                 expected = ()
-        found = {row.index: row for row in rows}
+        found = {row.place: row for row in rows}
         for index, paper in enumerate(expected):
             row = found.pop(index, None)
             if row is None or (row.sink, row.name, row.digest) != (
