@@ -8,7 +8,6 @@ people: a key is found by its public half.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +23,8 @@ from runwright.adapters.signer import (
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+#: The longest name of letters, digits, "_" and "-" that is the name of its file as well.
+_PLAIN_MAX: Final = 100
 
 
 class FileKeyring:
@@ -103,7 +103,8 @@ class FileKeyring:
 
 def _file_name(agent: str) -> str:
     """Return a name that no other agent has, and that no path can be made of."""
-    if _PLAIN.fullmatch(agent):
+    bare = agent.replace("_", "").replace("-", "")
+    if agent[:1].isalnum() and bare.isascii() and bare.isalnum() and len(agent) <= _PLAIN_MAX:
         return agent
     # The first form never begins like this, so the two never meet.
     return f"_{hashlib.sha256(agent.encode()).hexdigest()[:32]}"

@@ -19,7 +19,7 @@ def _table(name: str, columns: str, key: str) -> Table:
 #: The kernel's own tables.
 _TABLES: Final = (
     _table("request", "id kind body created_ms by state result reply", "id"),
-    _table("spec", "kind name digest body applied_ms since_ms in_force seq", "kind name"),
+    _table("spec", "kind name digest body applied_ms since_ms in_force opened_ms seq", "kind name"),
     _table(
         "tick",
         "seq id kind name occurrence scheduled planned_ms last_ms count at state label reason",
@@ -210,21 +210,22 @@ class MemoryStore:
         after: Mapping[str, Any] | None = None,
         columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`, and are greater than `after`."""
-        by = order.removeprefix("-")
-        self._require(table, [*(where or {}), *(after or {}), *columns, *([by] if by else [])])
-        tests, bounds = (where or {}).items(), (after or {}).items()
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, by = where or {}, after or {}, order.removeprefix("-")
+        self._require(table, [*where, *after, *columns, *([by] if by else [])])
+        types = self._tables[table].types
+        require(not set(after) & set(types), f"{sorted(after)} have no order on every store")
         found = [
             row
             for row in self._rows[table].values()
-            if all(row.get(name) == value for name, value in tests)
-            and all(row[name] is not None and row[name] > value for name, value in bounds)
+            if all(row.get(name) == value for name, value in where.items())
+            and all(row[name] is not None and row[name] > value for name, value in after.items())
         ]
         if order:
             # Nothing sorts before everything, as in SQLite.
             found.sort(key=lambda row: (row[by] is not None, row[by]), reverse=order[0] == "-")
-        found = found[:limit] if limit else found
-        return [{name: row[name] for name in columns or row} for row in found]
+        shown = columns or self._tables[table].columns
+        return [{name: row[name] for name in shown} for row in found[: limit or None]]
 
     def _require(self, table: str, columns: Iterable[str]) -> None:
         require(table in self._tables, f"there is no table {table}")

@@ -594,36 +594,30 @@ class PostgresStore:
         after: Mapping[str, Any] | None = None,
         columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`, and are greater than `after`."""
+        """Return rows whose columns equal `where` and lie above `after`."""
         place, by = self._table(table), order.removeprefix("-")
-        named = {*(where or {}), *(after or {}), *columns, *([by] if by else [])}
-        unknown = named - set(place.columns)
+        where, after = where or {}, after or {}
+        unknown = {*where, *after, *columns, *([by] if by else [])} - set(place.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
-        wanted = {name: place.columns[name] for name in columns or place.columns}
+        shown = {name: place.columns[name] for name in columns or place.columns}
         # Names of tables and columns are checked against the catalogue; values are always bound.
-        shown = ", ".join(map(_read, wanted.values()))
-        statement = f"SELECT {shown} FROM {place.sql}"  # noqa: S608
-        values = []
-        tests = []
-        for name, value in (where or {}).items():
-            mark = _mark(place.columns[name])
-            tests.append(f'"{name}" IS NULL' if value is None else f'"{name}" = {mark}')
-            if value is not None:
-                values.append(_plain(value))
-        for name, value in (after or {}).items():
-            # By bytes, as rows are ordered.
-            by_bytes = ' COLLATE "C"' if place.columns[name].type in _TEXTS else ""
-            tests.append(f'"{name}"{by_bytes} > {_mark(place.columns[name])}')
-            values.append(_plain(value))
+        statement = f"SELECT {', '.join(map(_read, shown.values()))} FROM {place.sql}"  # noqa: S608
+        tests = [
+            f'"{name}" IS NULL' if value is None else f'"{name}" = {_mark(place.columns[name])}'
+            for name, value in where.items()
+        ]
+        tests += [_above(place.columns[name]) for name in after]
         if tests:
             statement += f" WHERE {' AND '.join(tests)}"
+        values = [_plain(value) for value in where.values() if value is not None]
+        values += map(_plain, after.values())
         if by:
             statement += f" ORDER BY {_ordered(place.columns[by], is_falling=order[0] == '-')}"
         if limit:
             statement += f" LIMIT {int(limit)}"
         found = self._one(statement.encode(), values)
-        json = [name for name, column in wanted.items() if column.type in ("json", "jsonb")]
-        rows = [dict(zip(wanted, row, strict=True)) for row in found]
+        json = [name for name, column in shown.items() if column.type in ("json", "jsonb")]
+        rows = [dict(zip(shown, row, strict=True)) for row in found]
         for row in rows if json else ():
             row.update((name, _sorted(row[name])) for name in json if row[name] is not None)
         return rows
@@ -764,11 +758,21 @@ def _read(column: Column) -> str:
     return _READ.get(column.type, '"{0}"').format(column.name)
 
 
+def _collated(column: Column) -> str:
+    """Return a column that is compared as in SQLite: by bytes."""
+    is_text = column.type in ("text", "character varying", "character")
+    return f'"{column.name}"' + (' COLLATE "C"' if is_text else "")
+
+
+def _above(column: Column) -> str:
+    """Return the test that a column lies above a value: of types that every store orders alike."""
+    require(column.type not in _READ, f"{column.name} has no order on every store")
+    return f"{_collated(column)} > {_mark(column)}"
+
+
 def _ordered(column: Column, *, is_falling: bool) -> str:
     """Return an order as in SQLite: by bytes, and nothing before everything."""
-    text = f'"{column.name}"'
-    if column.type in _TEXTS:
-        text += ' COLLATE "C"'
+    text = _collated(column)
     if is_falling:
         text += " DESC"
     if not column.is_required:

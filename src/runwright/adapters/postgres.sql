@@ -91,6 +91,8 @@ CREATE TABLE spec (
     since_ms   bigint NOT NULL,
     -- What it runs by: JSON of its schedule, or of what operators made of it.
     in_force   text NOT NULL,
+    -- When a stream of it ran for the first time; 0: never.
+    opened_ms  bigint NOT NULL DEFAULT 0,
     seq        bigint NOT NULL,
     PRIMARY KEY (kind, name)
 );

@@ -395,29 +395,29 @@ class SqliteStore:
         after: Mapping[str, Any] | None = None,
         columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`, and are greater than `after`."""
-        known = self._table(table).columns
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, held = where or {}, after or {}, self._table(table)
         by = [order.removeprefix("-")] if order else []
-        unknown = {*(where or {}), *(after or {}), *columns, *by} - set(known)
+        unknown = {*where, *after, *by, *columns} - set(held.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
-        columns = columns or known
-        names = [f'"{name}"' for name in columns]
+        require(not set(after) & set(held.types), f"{sorted(after)} have no order on every store")
+        shown = columns or held.columns
+        names = [f'"{name}"' for name in shown]
         # Names of tables and columns are checked against the schema; values are always bound.
         statement = f'SELECT {", ".join(names)} FROM "{table}"'  # noqa: S608
         tests = [
             f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
-            for name, value in (where or {}).items()
+            for name, value in where.items()
         ]
-        tests += [f'"{name}" > ?' for name in after or ()]
+        tests += [f'"{name}" > ?' for name in after]
         if tests:
             statement += " WHERE " + " AND ".join(tests)
         if order:
             statement += f' ORDER BY "{order.removeprefix("-")}"' + (" DESC" * (order[0] == "-"))
         if limit:
             statement += f" LIMIT {int(limit)}"
-        values = [value for value in (where or {}).values() if value is not None]
-        values += (after or {}).values()
-        return [dict(zip(columns, row, strict=True)) for row in self._one(statement, values)]
+        values = [value for value in where.values() if value is not None] + [*after.values()]
+        return [dict(zip(shown, row, strict=True)) for row in self._one(statement, values)]
 
     def version(self) -> int:
         """Return the version of the schema."""

@@ -53,6 +53,8 @@ CREATE TABLE spec (
     since_ms   INTEGER NOT NULL,
     -- What it runs by: JSON of its schedule, or of what operators made of it.
     in_force   TEXT NOT NULL,
+    -- When a stream of it ran for the first time; 0: never.
+    opened_ms  INTEGER NOT NULL DEFAULT 0,
     seq        INTEGER NOT NULL,
     PRIMARY KEY (kind, name)
 );

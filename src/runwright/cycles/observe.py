@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ from runwright.kernel.ports import World
 from runwright.kernel.run import Facts, Requested, Tick, instant_text
 
 
-class _Root(NamedTuple):
+class _Root(msgspec.Struct, frozen=True):
     """The folder below which functions must lie: as given, and with every link resolved."""
 
     given: Path

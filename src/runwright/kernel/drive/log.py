@@ -17,9 +17,9 @@ import msgspec
 
 from runwright.kernel.drive.blocks import Blocks
 from runwright.kernel.errors import BufferFull, InputsRetired, StoreCorrupt, Usage, require
-from runwright.kernel.ports import Clock, Reader, Span, StoredBlock
+from runwright.kernel.ports import Clock, LogEnd, Reader, Span, StoredBlock
 from runwright.kernel.record import log as record
-from runwright.kernel.record.block import MAP_EVERY, Past, genesis, make
+from runwright.kernel.record.block import MAP_EVERY, Derived, Past, derive, genesis, make
 from runwright.kernel.record.entries import Draft, Header, LogRetired, LogSealed
 from runwright.kernel.record.ledger import Head, extend, leaf_hash
 from runwright.kernel.record.log import Block, Genesis, Known
@@ -43,16 +43,6 @@ class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
     keep_records: int | None = None
     #: A segment is sealed once it has so many records.
     segment_records: int = 65_536
-
-
-class LogEnd(NamedTuple):
-    """Where a cut ends: what the facts of a tick pin."""
-
-    #: The ingest_seq of its last record; 0: there is none.
-    seq: int
-    #: The number of the block that holds it, and its digest, hex.
-    block: int
-    digest: str
 
 
 class LogRecord(NamedTuple):
@@ -390,6 +380,15 @@ class Log:
             for seq, (stamp, number, data) in enumerate(whole, block.head.first):
                 if first <= seq <= last:
                     yield LogRecord(seq, stamp, keys[number], data)
+
+    def derived(self, first: int, last: int) -> Iterator[Derived]:
+        """Yield the records of a range with the hashes that follow from their blocks.
+
+        Raises: inputs-retired, store-corrupt.
+        """
+        self._require_there(first, last)
+        for block in self._blocks.between(first, last):
+            yield from (found for found in derive(block) if first <= found.ingest_seq <= last)
 
     def _require_there(self, first: int, last: int) -> None:
         if first <= self.retired_seq:

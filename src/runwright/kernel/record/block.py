@@ -16,7 +16,7 @@ import msgspec
 
 from runwright.kernel.canonical import encode
 from runwright.kernel.errors import require
-from runwright.kernel.record.ledger import leaf_hash, root_of
+from runwright.kernel.record.ledger import StoredBlock, leaf_hash, root_of
 from runwright.kernel.record.log import (
     BODY_MAX,
     FORMAT,
@@ -26,7 +26,6 @@ from runwright.kernel.record.log import (
     BlockHead,
     Genesis,
     Known,
-    StoredBlock,
 )
 
 #: A map of all keys is kept again after so many blocks, or as many as there are keys.

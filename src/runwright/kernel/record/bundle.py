@@ -39,8 +39,8 @@ from runwright.kernel.record.entries import (
     decode,
     tail_for,
 )
-from runwright.kernel.record.ledger import SealRow, StoredEntry, Tiles, inclusion_proof
-from runwright.kernel.record.log import StoredBlock, restored
+from runwright.kernel.record.ledger import SealRow, StoredBlock, StoredEntry, Tiles, inclusion_proof
+from runwright.kernel.record.log import restored
 from runwright.kernel.record.logged import Facts
 from runwright.kernel.record.seal import (
     Checkpoint,

@@ -139,6 +139,15 @@ class ScheduleChanged(_Body, frozen=True, kw_only=True):
     refused: str = ""
 
 
+class StreamOpened(_Body, frozen=True, kw_only=True):
+    """A stream runs for the first time: from here on every instant of its grid is owed."""
+
+    kind: str
+    name: str
+    #: What the grid starts from, epoch ms.
+    opened_ms: int
+
+
 class TickPassed(_Body, frozen=True, kw_only=True):
     """Due occurrences that did not run, with the reason; adjacent ones share an entry."""
 
@@ -468,6 +477,7 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "spec.applied": SpecApplied,
     "schedule.overridden": ScheduleOverridden,
     "schedule.changed": ScheduleChanged,
+    "stream.opened": StreamOpened,
     "tick.passed": TickPassed,
     "tick.refused": TickRefused,
     "round.planned": RoundPlanned,

@@ -40,13 +40,13 @@ from runwright.kernel.record.ledger import (
     TILE_BITS,
     Head,
     SealRow,
+    StoredBlock,
     StoredEntry,
     Tile,
     Tiles,
     check_inclusion,
     extend,
 )
-from runwright.kernel.record.log import StoredBlock
 from runwright.kernel.record.logged import CutOf, Logs
 from runwright.kernel.record.seal import (
     Checkpoint,
