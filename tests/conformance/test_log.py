@@ -8,7 +8,6 @@ import pytest
 
 from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.ports import Batch, Span, StoredBlock
-from tests.conformance.test_store import store as store
 from tests.kernel.drive.logs import SYMBOLS, Stage, cut, events
 from tests.kernel.drive.rig import NOW_MS
 
