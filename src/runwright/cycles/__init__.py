@@ -17,11 +17,11 @@ from runwright.cycles.timetable import in_force
 from runwright.kernel.workload import Closed, Kept, Workload
 
 
-def reconcile(closed: Closed, tables: Kept) -> list[Any]:
+def _reconcile(closed: Closed, tables: Kept) -> list[Any]:
     """Return what was found of a judged cycle, and what it asks of people."""
-    from runwright.cycles import reconcile as room  # lazy: its import passes while a child runs
+    from runwright.cycles.reconcile import reconcile  # lazy: imported while a child runs
 
-    return room.reconcile(closed, tables)
+    return reconcile(closed, tables)
 
 
 WORKLOAD = Workload(
@@ -38,5 +38,5 @@ WORKLOAD = Workload(
     report=report,
     fold=fold,
     permit=permit,
-    reconcile=reconcile,
+    reconcile=_reconcile,
 )
