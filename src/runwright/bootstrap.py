@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
+    from runwright.kernel.record.ledger import StoredBlock, StoredEntry
     from runwright.kernel.record.seal import Heads
     from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
@@ -823,6 +824,7 @@ def verify_store(
     Raises: usage for a key that cannot be read.
     """
     # lazy: only verify verifies
+    from runwright.kernel.drive.blocks import every  # lazy: as above
     from runwright.kernel.record.bundle import public_keys as parse  # lazy: as above
     from runwright.kernel.record.verify import Evidence, verify  # lazy: as above
 
@@ -840,6 +842,7 @@ def verify_store(
             tiles=store.tiles,
             signatures=_signatures(store),
             again=store.entries,
+            blocks=every(store),
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -931,6 +934,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         if seal is None:
             message = "nothing is sealed yet"
             raise Usage(message)
+        blocks: list[StoredBlock] = []
         if name == "all":
             label, entries = "ledger", list(store.entries(0, seal.size))
         else:
@@ -942,6 +946,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
                 raise Usage(message)
             ids = {row["tick"], *(found["id"] for found in rounds)}
             entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+            blocks, entries = _with_blocks(store, entries)
             signed = _signatures(store, [entry.seq for entry in entries])
             subjects = {f"tick/{row['tick']}", *(f"round/{found['id']}" for found in rounds)}
             subjects |= {f"entry/{entry.seq}" for entry in entries}
@@ -959,6 +964,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
             blob=store.blob,
             key=key,
             signatures=_signatures(store, [entry.seq for entry in entries]),
+            blocks=blocks,
         )
         write_folder(target, files)
     finally:
@@ -971,6 +977,29 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         "files": len(files),
         "bytes": sum(map(len, files.values())),
     }
+
+
+def _with_blocks(
+    store: ProjectStore, entries: Sequence[StoredEntry]
+) -> tuple[list[StoredBlock], list[StoredEntry]]:
+    """Return the blocks of logs that runs read; with the entries, what says that some retired."""
+    from runwright.kernel.drive.blocks import between  # lazy: only export bundles
+    from runwright.kernel.record.bundle import readings_of  # lazy: as above
+
+    blocks: dict[bytes, StoredBlock] = {}
+    gone: set[int] = set()
+    for reading in readings_of(entries, store.blob):
+        segments = store.rows("log_segment", {"name": reading.log}, order="idx")
+        retired = [row for row in segments if row["retired"] is not None]
+        first = reading.first
+        if retired and first <= retired[-1]["last_seq"]:
+            first = retired[-1]["last_seq"] + 1
+            gone.add(retired[-1]["retired"])
+        read = between(store, reading.log, first, reading.end)
+        blocks.update((block.digest, block) for block in read)
+    found = {entry.seq: entry for entry in entries}
+    found |= {entry.seq: entry for seq in gone for entry in store.entries(seq, seq + 1)}
+    return list(blocks.values()), [found[seq] for seq in sorted(found)]
 
 
 def _decided(store: ProjectStore, subjects: Collection[str], size: int) -> Mapping[int, range]:

@@ -9,11 +9,14 @@ import msgspec
 
 from runwright import bootstrap_streams as streams
 from runwright.bootstrap import ProjectStore
+from runwright.config import Loaded
 from runwright.kernel.drive.recall import Recalled, pinned, recall
 from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.errors import InputsRetired
 from runwright.kernel.run import Memory
 from runwright.streams import derive
+from runwright.streams.audit import audit as compare
+from runwright.streams.audit import to_redrive
 from runwright.streams.engine import execute
 from runwright.streams.replay import Replay, Tick, replay_tick
 from runwright.streams.spec import StreamSpec
@@ -155,3 +158,37 @@ def _deviation(planned_ms: int, field: str, recorded: Any, derived: Any) -> deri
     return derive.Deviation(
         planned_ms=planned_ms, symbol="", field=field, recorded=recorded, derived=derived
     )
+
+
+def audit(loaded: Loaded, name: str, *, repair: bool) -> Mapping[str, Any]:
+    """Compare what a stream's transport holds with what was published; mend it when asked to.
+
+    Raises: unknown-name, usage where the transport cannot be read back, deferred when it is away.
+    """
+    with streams.looking(loaded) as store:
+        spec = streams.spec_of(store, name)
+        delivered = _delivered(store, name)
+        report = compare(delivered(), streams.transported(spec))
+        repaired = 0
+        if repair and not report.is_clean:
+            repaired = streams.published_again(spec, to_redrive(report, delivered()))
+            report = compare(delivered(), streams.transported(spec))
+    found: dict[str, Any] = msgspec.to_builtins(report)
+    return {
+        **found,
+        "held": report.is_clean,
+        "repaired": repaired,
+        **{word: report.total(word) for word in ("missing", "altered", "duplicated")},
+        "out_of_order": report.total("out_of_order"),
+    }
+
+
+def _delivered(store: ProjectStore, name: str) -> Callable[[], Iterator[bytes]]:
+    """Return what yields the events that the transport acknowledged: others are on their way."""
+
+    def events() -> Iterator[bytes]:
+        for row in streams.paper_rows(store, name):
+            if row["state"] == "delivered":
+                yield from row["body"].splitlines()
+
+    return events

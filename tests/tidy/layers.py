@@ -25,6 +25,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.config": ("runwright.kernel", "runwright.config"),
     "runwright.views": ("runwright.kernel", "runwright.config", "runwright.views"),
     "runwright.deployment": ("runwright.kernel", "runwright.deployment"),
+    **dict.fromkeys(
+        ("runwright.bootstrap_streams", "runwright.bootstrap_replay"),
+        (
+            "runwright.kernel",
+            "runwright.adapters",
+            "runwright.config",
+            "runwright.bootstrap",
+            "runwright.bootstrap_streams",
+            "runwright.streams",
+        ),
+    ),
     "runwright.bootstrap": (
         "runwright.kernel",
         "runwright.adapters",
@@ -38,6 +49,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
             "runwright.kernel",
             "runwright.views",
             "runwright.bootstrap",
+            "runwright.bootstrap_streams",
+            "runwright.bootstrap_replay",
             "runwright.config",
             "runwright.deployment",
             f"runwright.{name}",
@@ -102,7 +115,7 @@ WORLD_PACKAGES = frozenset(
 WORLD_BUILTINS = frozenset({"open", "print", "input"})
 
 VERIFY = "runwright.kernel.record.verify"
-VERIFY_MODULES_MAX = 11
+VERIFY_MODULES_MAX = 13
 VERIFY_BANNED = frozenset(
     [
         "asyncio",
@@ -245,7 +258,7 @@ def _builtin_calls(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def verify_closure(root: Path) -> list[str]:
-    """An auditor reads at most eleven modules, none of which can reach a store or the network."""
+    """An auditor reads at most thirteen modules, none of which can reach a store or the network."""
     known = modules(root)
     if VERIFY not in known:
         return []

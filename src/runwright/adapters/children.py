@@ -163,7 +163,7 @@ class Child:
         while telling:
             for descriptor, _events in poll.poll():
                 if descriptor == control:
-                    telling = self._hear()
+                    telling = self.hear()
                 elif not _feed(descriptor, feeds[descriptor]):
                     poll.unregister(descriptor)
                     del feeds[descriptor]
@@ -172,9 +172,9 @@ class Child:
             _outlast(poll, feeds)
         for descriptor, feed in feeds.items():
             _drain(descriptor, feed)
-        return self._report()
+        return self.report()
 
-    def _hear(self) -> bool:
+    def hear(self) -> bool:
         """Take in what the supervisor says; False when it has said everything."""
         try:
             piece = self.control.recv(REPORT_BYTES_MAX)
@@ -183,7 +183,11 @@ class Child:
         self._told += piece
         return bool(piece) and not piece.endswith(b"\n")
 
-    def _report(self) -> Report | None:
+    def report(self) -> Report | None:
+        """Return how the tree ended, once everything is said; None when its supervisor was killed.
+
+        Raises: LauncherLost when it was certainly not started.
+        """
         line = self._told.removeprefix(words.STARTING)
         if line.endswith(b"\n"):
             values = dict(zip(words.FIELDS, map(int, line.split()), strict=True))

@@ -92,8 +92,8 @@ class NotStarted(Exception):
         self.message = message
 
 
-class _Held(msgspec.Struct, frozen=True):
-    """What is applied to a command."""
+class Held(msgspec.Struct, frozen=True):
+    """What is applied to a command, or to a worker."""
 
     level: str
     #: Whether `limits.processes` counts its tree alone, in a control group.
@@ -176,8 +176,8 @@ class Commands:
         self._reserve.clear()
 
     def _warm(
-        self, command: Command, held: _Held, source: bytes, started: Callable[[Child], object]
-    ) -> _Held:
+        self, command: Command, held: Held, source: bytes, started: Callable[[Child], object]
+    ) -> Held:
         """Return with it what the command is forked from, or why it starts cold."""
         if command.warm is None or command.script is None:
             return held
@@ -196,11 +196,11 @@ class Commands:
         warmth = Warmth(state="warm", template=found.digest, n=found.count)
         return msgspec.structs.replace(held, template=found, source=source, warmth=warmth)
 
-    def _held(self, command: Command) -> _Held:
+    def _held(self, command: Command) -> Held:
         """Return what is applied: the best there is, unless less is demanded."""
         try:
             best = "T1" if self._launcher.holds(words.HOLDS_T1) else PLAIN
-            return _Held(level_of(command, best), self._launcher.holds(words.COUNTS))
+            return Held(level_of(command, best), self._launcher.holds(words.COUNTS))
         except LauncherLost as error:
             raise NotStarted("not-started", "no launcher could be started") from error
 
@@ -208,7 +208,7 @@ class Commands:
         self,
         work: Work,
         command: Command,
-        held: _Held,
+        held: Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> Executed:
@@ -259,7 +259,7 @@ class Commands:
         work: Work,
         command: Command,
         scratch: Scratch,
-        held: _Held,
+        held: Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> tuple[Report | None, list[tuple[Blob, Content]], Warmth | None]:
@@ -275,7 +275,7 @@ class Commands:
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
-                limits=_limits(command.limits, held),
+                limits=limits_of(command.limits, held),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
                 sandbox=sandbox,
@@ -302,7 +302,7 @@ class Commands:
         self,
         start: Start,
         command: Command,
-        held: _Held,
+        held: Held,
         follow: Callable[[Callable[..., Report | None], Start], Report | None],
     ) -> tuple[Report | None, Warmth | None]:
         """Have the child forked from its template, or started where that is gone."""
@@ -409,7 +409,7 @@ def _masker(command: Command, environment: Mapping[str, str]) -> Masker:
         raise NotStarted("refused", str(error)) from error
 
 
-def _check_demands(command: Command, held: _Held) -> None:
+def _check_demands(command: Command, held: Held) -> None:
     """Refuse what cannot be held. Raises: NotStarted."""
     level = held.level
     if command.level and LEVELS.index(command.level) > LEVELS.index(level):
@@ -488,7 +488,7 @@ def demand_problem(
         from runwright.adapters.cgroups import find  # lazy: a conductor hears it from its launcher
 
         _masker(command, environment)
-        _check_demands(command, _Held(level_of(command, best_level()), bool(find())))
+        _check_demands(command, Held(level_of(command, best_level()), bool(find())))
         check_grants(command, [*map(os.path.realpath, private)])
     except NotStarted as refusal:
         return refusal.message
@@ -549,7 +549,7 @@ def _program(argv: tuple[str, ...], path: str) -> str:
     raise NotStarted("not-started", f"no program {name} on PATH {path}")
 
 
-def _limits(limits: Limits, held: _Held) -> list[tuple[int, int, int]]:
+def limits_of(limits: Limits, held: Held) -> list[tuple[int, int, int]]:
     """Return what the child sets: limit, value, and how far above it the hard limit lies."""
     wanted = (
         # SIGXCPU at the limit, and SIGKILL a second later for who ignores it.
@@ -562,7 +562,7 @@ def _limits(limits: Limits, held: _Held) -> list[tuple[int, int, int]]:
     return [(resource.RLIMIT_CORE, 0, 0), *(each for each in wanted if each[1])]
 
 
-def _processes(limits: Limits, held: _Held) -> int:
+def _processes(limits: Limits, held: Held) -> int:
     """Return RLIMIT_NPROC, which counts everything of a user that is not root; 0 for none."""
     if limits.processes:
         return 0 if held.counts else limits.processes
@@ -619,7 +619,7 @@ def _ending(report: Report | None, command: Command) -> _Ending:
     elif report.ended in (words.NO_LAUNCHER, words.NO_CONDUCTOR):
         ending = _Ending("interrupted", "launcher-died", "its launcher died, and it with that")
     elif report.signal:
-        ending = _Ending("failed", "signal", f"ended by {_signal_text(report.signal)}")
+        ending = _Ending("failed", "signal", f"ended by {signal_text(report.signal)}")
     elif report.exit == EXIT_DEFERRED:
         ending = _Ending("failed", "deferred", f"exit status {EXIT_DEFERRED}: not now")
     elif report.exit:
@@ -642,7 +642,8 @@ def _with_strays(ending: _Ending, report: Report) -> _Ending:
     return ending
 
 
-def _signal_text(number: int) -> str:
+def signal_text(number: int) -> str:
+    """Return the name of a signal, and of the limit that it means."""
     import signal  # lazy: 1 ms that only a command that was ended by one needs
 
     try:

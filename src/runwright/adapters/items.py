@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import math
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,8 +14,8 @@ import msgspec
 from runwright.kernel.errors import InvalidSpec
 
 _ENCODER: Final = msgspec.json.Encoder()
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_MILLISECOND: Final = datetime.timedelta(milliseconds=1)
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND: Final = dt.timedelta(milliseconds=1)
 
 
 def as_bytes(item: Any, what: str) -> bytes:
@@ -54,10 +54,10 @@ def as_json(value: Any) -> Any:
         return [as_json(inner) for inner in value]
     if isinstance(value, bytes | bytearray | memoryview):
         return {"$b64": base64.b64encode(value).decode()}
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return instant_ms(value)
-    if isinstance(value, datetime.date):
-        midnight = datetime.datetime(value.year, value.month, value.day, tzinfo=datetime.UTC)
+    if isinstance(value, dt.date):
+        midnight = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
         return instant_ms(midnight)
     if isinstance(value, Decimal):
         return format(value, "f")
@@ -73,8 +73,7 @@ def _infinite(value: float) -> str:
     return "inf" if value > 0 else "-inf"
 
 
-def instant_ms(value: datetime.datetime) -> int:
+def instant_ms(value: dt.datetime) -> int:
     """Return an instant as epoch ms, what is finer cut off; without a zone it is UTC."""
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.UTC)
-    return (value - _EPOCH) // _MILLISECOND
+    epoch = _EPOCH if value.tzinfo else _EPOCH.replace(tzinfo=None)
+    return (value - epoch) // _MILLISECOND

@@ -37,20 +37,17 @@ class Lines:
         first, newline, rest = piece.partition(b"\n")
         self._pieces.append(first)
         self.open += len(first)
+        if newline:
+            whole = b"".join(self._pieces)
+            *more, tail = rest.split(b"\n")
+            self._lines = [*self._lines[self._next :], whole, *more]
+            self._next = 0
+            self.size += len(whole) + sum(map(len, more))
+            self._pieces, self.open = [tail], len(tail)
         if self.open > self._line_max:
             message = f"{self._what}: a line of more than {self._line_max} bytes"
             hint = "Each event is one line. Is this a file of lines?"
             raise InvalidSpec(message, hint=hint)
-        if not newline:
-            return
-        whole = b"".join(self._pieces)
-        last = rest.rfind(b"\n")
-        middle, tail = (rest[:last], rest[last + 1 :]) if last >= 0 else (b"", rest)
-        more = middle.split(b"\n") if last >= 0 else []
-        self._lines = [*self._lines[self._next :], whole, *more]
-        self._next = 0
-        self.size += len(whole) + sum(map(len, more))
-        self._pieces, self.open = [tail], len(tail)
 
     def finish(self) -> bool:
         """Take what has no end yet as a line; False when there is nothing of it."""
@@ -76,6 +73,15 @@ def events_of(lines: list[bytes]) -> list[bytes]:
     if any(line.endswith(b"\r") for line in lines):
         lines = [line.removesuffix(b"\r") for line in lines]
     return [line for line in lines if line] if b"" in lines else lines
+
+
+def header_of(line: bytes, what: str) -> str:
+    """Return the text of a first line. Raises: invalid-spec when it is not UTF-8."""
+    try:
+        return line.removesuffix(b"\r").decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{what}: the header is not UTF-8: {error.reason}"
+        raise InvalidSpec(message) from error
 
 
 def last_newline(file: int, size: int) -> int:

@@ -31,6 +31,7 @@ from runwright.kernel.run import Executed, Round
 if TYPE_CHECKING:
     from runwright.adapters.pool import ProcessPlace
     from runwright.adapters.templates import Templates
+    from runwright.adapters.workers import Workers
 
 #: Seconds that the last threads of a closed place have.
 JOIN_S: Final = 30.0
@@ -60,6 +61,7 @@ class LocalPlaces:
         self._messages = messages
         self._launcher = launcher or Launcher()
         self._templates: Templates | None = None
+        self._workers: Workers | None = None
         #: After so many rounds of commands those start warm that wish it; None is never.
         self.warm_after: int | None = 1
         self._rounds = 0
@@ -95,9 +97,13 @@ class LocalPlaces:
             self._rounds += 1
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
-            from runwright.adapters.pool import ProcessPlace  # lazy: few rounds want processes
+            # lazy: few rounds want processes
+            from runwright.adapters.pool import ProcessPlace  # lazy: as above
+            from runwright.adapters.workers import Workers  # lazy: as above
 
-            place = ProcessPlace(round.workers, self._clock)
+            if self._workers is None:
+                self._workers = Workers(self._launcher, self._scratch, self._private)
+            place = ProcessPlace(round.workers, self._clock, self._workers)
         elif round.place == "thread":
             place = ThreadPlace(round.workers, self._clock)
         else:
@@ -125,6 +131,8 @@ class LocalPlaces:
         for place in self._places:
             place.close()
         self._places = ()
+        if self._workers is not None:
+            self._workers.close()
         if self._templates is not None:
             self._templates.close()
         self._launcher.hang_up()

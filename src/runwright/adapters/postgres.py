@@ -69,6 +69,7 @@ _WRITTEN: Final[Mapping[str, str]] = {
     "numeric": "%s::numeric",
     "timestamp with time zone": "%s::timestamptz",
 }
+_TEXTS: Final = frozenset({"text", "character varying", "character"})
 #: Sorted and without spaces: jsonb keeps neither the order nor the spaces of what was written.
 _JSON_IN: Final = msgspec.json.Decoder(float_hook=Decimal)
 _JSON_OUT: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")

@@ -11,11 +11,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from runwright.adapters.functions import resolve, text_of
 from runwright.adapters.items import as_bytes
-from runwright.adapters.lines import CHUNK, LINE_MAX, Lines, events_of
+from runwright.adapters.lines import CHUNK, Lines, events_of, header_of
 from runwright.kernel.canonical import digest
 from runwright.kernel.errors import Deferred, InvalidSpec, RunwrightError, UnknownName
 from runwright.kernel.ports import Arrival
@@ -33,7 +33,7 @@ RESTORE: Final = (
 
 
 class FileSource:
-    """The EventSource port on a file of lines: JSONL, or CSV whose first line is its header."""
+    """The EventSource port on a file of lines: JSONL or CSV, whose first line may be its header."""
 
     def __init__(
         self,
@@ -41,10 +41,9 @@ class FileSource:
         path: Path,
         *,
         now_ms: Callable[[], int],
-        form: Literal["jsonl", "csv"] = "jsonl",
+        has_header: bool = False,
         follow: bool = False,
         position: Any = None,
-        line_max: int = LINE_MAX,
     ) -> None:
         """Read from a position on; with `follow` it is never over, and a line counts by its end.
 
@@ -54,16 +53,16 @@ class FileSource:
         self.is_over = False
         #: Seconds after which to look again when there was nothing; None: when woken.
         self.look_s = LOOK_S if follow else None
-        #: The header of a CSV file, as text; "" for JSONL.
+        #: The first line, where it is a header; it is in every position as well.
         self.header = ""
         self._path = path
         self._now_ms = now_ms
-        self._form = form
+        self._has_header = has_header
         self._follow = follow
         self._paused = False
-        self._lacks_header = form == "csv"
+        self._lacks_header = has_header
         self._file = _opened(path)
-        self._lines = Lines(str(path), line_max=line_max)
+        self._lines = Lines(str(path))
         #: Up to where lines were handed out, and up to where the file was read.
         self._offset = 0
         self._read = 0
@@ -89,16 +88,12 @@ class FileSource:
                 if self._follow:
                     return
                 if not self._lines.finish():
-                    message = f"{self._path} is empty: a CSV file begins with its header"
+                    message = f"{self._path} is empty: its first line has to be its header"
                     raise InvalidSpec(message)
         raw = self._lines.take(1)[0]
         self._offset = min(self._offset + len(raw) + 1, self._read)
         self._lacks_header = False
-        try:
-            self.header = raw.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            message = f"{self._path}: the header is not UTF-8: {error.reason}"
-            raise InvalidSpec(message) from error
+        self.header = header_of(raw, str(self._path))
 
     def _go_on(self, position: Any) -> None:
         """Stand where a position says. Raises: invalid-spec when the file is another one."""
@@ -144,17 +139,17 @@ class FileSource:
                 return None
         items = list[bytes]()
         while not items:
-            if not len(self._lines) and not self._fill():
-                if self._follow or not self._lines.finish():
-                    self._look_for_another()
-                    self.is_over = not self._follow
-                    return None
+            is_ended = not len(self._lines) and not self._fill()
+            if is_ended and (self._follow or not self._lines.finish()):
+                self._look_for_another()
+                self.is_over = not self._follow
+                return None
             raw = self._lines.take(most)
             # The last line may have had no newline.
             self._offset = min(self._offset + sum(map(len, raw)) + len(raw), self._read)
             items = events_of(raw)
         position = {"offset": self._offset, "before": self._before(self._offset)}
-        if self._form == "csv":
+        if self._has_header:
             position["header"] = self.header
         return Arrival(source=self.name, items=items, position=position, received_ms=self._now_ms())
 

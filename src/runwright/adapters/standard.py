@@ -1,4 +1,4 @@
-"""Standard input and output: a source that lets its pipe fill, and a sink that waits a bounded time.
+"""Standard input and output: a source that lets its pipe fill, a sink that waits a bounded time.
 
 A pipe has no past: what was read of it and not committed when the process dies is gone with it, so
 a producer that has to be sure writes a file or a broker.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from runwright.adapters.lines import LINE_MAX, Lines, events_of
+from runwright.adapters.lines import Lines, events_of, header_of
 from runwright.kernel.errors import Deferred, RunwrightError
 from runwright.kernel.ports import Arrival, Delivery
 
@@ -37,15 +37,18 @@ class StdinSource:
         *,
         now_ms: Callable[[], int],
         wake: Callable[[], None],
+        has_header: bool = False,
         file: int = 0,
-        line_max: int = LINE_MAX,
     ) -> None:
         """Read once it is polled; `wake` is called from the thread whenever something came."""
+        #: The first line, where it is a header; it is in every position as well.
+        self.header = ""
+        self._lacks_header = has_header
         self.name = name
         self._now_ms = now_ms
         self._wake = wake
         self._file = file
-        self._lines = Lines("standard input", line_max=line_max)
+        self._lines = Lines("standard input")
         self._ended = False
         self._error: RunwrightError | None = None
         self._paused = False
@@ -73,6 +76,9 @@ class StdinSource:
                 self._thread.start()
             if self._paused:
                 return None
+            if self._lacks_header and len(self._lines):
+                self.header = header_of(self._lines.take(1)[0], "standard input")
+                self._lacks_header = False
             items = list[bytes]()
             while not items and len(self._lines):
                 items = events_of(self._lines.take(most))
@@ -81,7 +87,8 @@ class StdinSource:
             self._changed.notify_all()
         if not items:
             return None
-        return Arrival(source=self.name, items=items, received_ms=self._now_ms())
+        position = {"header": self.header} if self.header else None
+        return Arrival(source=self.name, items=items, position=position, received_ms=self._now_ms())
 
     def _read(self) -> None:
         """Read until the end, as long as there is room; runs in the thread."""

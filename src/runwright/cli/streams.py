@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -12,13 +12,23 @@ import msgspec
 from runwright import bootstrap_replay, bootstrap_streams
 from runwright.cli.output import (
     json_option,
-    messages,
     print_json,
     print_table,
     reader_may_be_gone,
     settings,
 )
 from runwright.kernel.errors import Exit, Usage
+
+#: What an audit counts.
+_AUDITED: Final = (
+    "published",
+    "seen",
+    "missing",
+    "altered",
+    "duplicated",
+    "out_of_order",
+    "foreign",
+)
 
 
 @click.group("streams")
@@ -219,23 +229,23 @@ def tail(
 def audit(ctx: click.Context, name: str, *, repair: bool, as_json: bool) -> None:
     """Compare what the transport of NAME holds with what was published; exit 6 when it differs."""
     loaded = settings(ctx)
-    found = bootstrap_streams.audit(loaded, name, repair=repair, messages=messages(loaded))
+    found = bootstrap_replay.audit(loaded, name, repair=repair)
     if as_json:
         print_json(found)
     else:
-        for word in (
-            "published",
-            "seen",
-            "missing",
-            "altered",
-            "duplicated",
-            "foreign",
-            "repaired",
-        ):
-            click.echo(f"{word}: {found[word]}")
-        if found["first"]:
-            click.echo(f"first: {found['first']}")
+        _print_audit(found)
     ctx.exit(Exit.DONE if found["held"] else Exit.VERIFICATION)
+
+
+def _print_audit(found: Mapping[str, Any]) -> None:
+    click.echo(" ".join(f"{word}={found[word]}" for word in _AUDITED))
+    for item in found["findings"][:20]:
+        click.echo(
+            f"{item['kind']}: {item['symbol']} {item['publish_seq']} {item['detail']}".rstrip()
+        )
+    if found["repaired"]:
+        click.echo(f"{found['repaired']} events published again")
+    click.echo("the transport holds what was published" if found["held"] else "it does not hold")
 
 
 # ------------------------------------------------------------------------------ freeze and plan

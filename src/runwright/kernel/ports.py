@@ -322,6 +322,10 @@ class EventSource(Protocol):
     def is_over(self) -> bool:
         """Whether nothing will ever come again."""
 
+    @property
+    def look_s(self) -> float | None:
+        """Seconds after which to ask again when nothing came; None: it wakes who waits."""
+
     def poll(self, most: int) -> Arrival | None:
         """Return what has arrived, at most so many events; None when nothing has.
 

@@ -16,10 +16,45 @@ from runwright.kernel.record.log import Block, head_of, read
 #: The most bytes of records that are held of the newest blocks.
 TAIL_BYTES_MAX: Final = 8 * 1024**2
 #: Blocks that one question to the store brings; the first brings fewer.
-READ_MAX: Final = 64
+READ_MAX: Final = 32
 READ_MIN: Final = 4
+_LEAST: Final = -(1 << 63)
 TABLE: Final = "log_block"
 _PLACE: Final = ("last_seq", "number", "first_seq", "first_ms", "last_ms", "size", "digest")
+
+
+def every(store: Reader) -> Iterator[StoredBlock]:
+    """Yield the blocks of all logs of a store, log by log and in order, as they stand there."""
+    log: str | None = None
+    while names := store.rows(
+        TABLE,
+        after=None if log is None else {"log": log},
+        order="log",
+        limit=1,
+        columns=("log",),
+    ):
+        log = names[0]["log"]
+        after = _LEAST
+        while rows := store.rows(
+            TABLE, {"log": log}, after={"last_seq": after}, order="last_seq", limit=READ_MAX
+        ):
+            yield from (StoredBlock(**row) for row in rows)
+            after = rows[-1]["last_seq"]
+
+
+def between(store: Reader, log: str, first: int, last: int) -> Iterator[StoredBlock]:
+    """Yield the blocks of a log that hold records of a range, as they stand in a store."""
+    while first <= last:
+        rows = store.rows(
+            TABLE, {"log": log}, after={"last_seq": first - 1}, order="last_seq", limit=READ_MAX
+        )
+        for row in rows:
+            if row["first_seq"] > last:
+                return
+            yield StoredBlock(**row)
+            first = row["last_seq"] + 1
+        if not rows:
+            return
 
 
 class Place(NamedTuple):
@@ -123,7 +158,7 @@ class Blocks:
 
     def places(self, after: int, *, most: int = 0) -> Iterator[Place]:
         """Yield where the blocks behind an ingest_seq are."""
-        while rows := self._asked(after, most or 64 * READ_MAX, _PLACE):
+        while rows := self._asked(after, most or 128 * READ_MAX, _PLACE):
             yield from (Place(**row) for row in rows)
             if most:
                 return

@@ -19,9 +19,10 @@ from runwright.kernel.drive.blocks import Blocks
 from runwright.kernel.errors import BufferFull, InputsRetired, StoreCorrupt, Usage, require
 from runwright.kernel.ports import Clock, LogEnd, Reader, Span, StoredBlock
 from runwright.kernel.record import log as record
+from runwright.kernel.record.block import MAP_EVERY, Derived, Past, derive, genesis, make
 from runwright.kernel.record.entries import Draft, Header, LogRetired, LogSealed
 from runwright.kernel.record.ledger import Head, extend, leaf_hash
-from runwright.kernel.record.log import MAP_EVERY, Block, Genesis, Known, Past
+from runwright.kernel.record.log import Block, Genesis, Known
 from runwright.kernel.run import Cut
 
 #: The most bytes of records that are grouped at once for all keys, and how many ahead of a range.
@@ -118,7 +119,7 @@ class Log:
             self._resume(last)
         elif commit is not None:
             about = Genesis(kind=kind, name=name, origin=_origin(store), config=config)
-            self._write(record.genesis(name, about), {}, is_map=False)
+            self._write(genesis(name, about), {}, is_map=False)
 
     # ------------------------------------------------------------------------------- appending
 
@@ -153,7 +154,7 @@ class Log:
         if positions:
             self._positions.update(positions)
         is_map = self._since_map >= max(MAP_EVERY, len(self._newest))
-        block = record.make(
+        block = make(
             self._past,
             items,
             keys,
@@ -379,6 +380,15 @@ class Log:
             for seq, (stamp, number, data) in enumerate(whole, block.head.first):
                 if first <= seq <= last:
                     yield LogRecord(seq, stamp, keys[number], data)
+
+    def derived(self, first: int, last: int) -> Iterator[Derived]:
+        """Yield the records of a range with the hashes that follow from their blocks.
+
+        Raises: inputs-retired, store-corrupt.
+        """
+        self._require_there(first, last)
+        for block in self._blocks.between(first, last):
+            yield from (found for found in derive(block) if first <= found.ingest_seq <= last)
 
     def _require_there(self, first: int, last: int) -> None:
         if first <= self.retired_seq:
