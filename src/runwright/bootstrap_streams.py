@@ -543,23 +543,20 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
     """
     log = reading(store, name)
     if symbol:
-        found = log.newest(symbol, limit)
+        seqs = [record.seq for record in log.newest(symbol, limit)]
     else:
-        found = list(log.records(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq))
-    for record in found:
-        derived = log.derived(record.seq)
-        yield {
-            "ingest_seq": record.seq,
-            "ingest_ts_ms": record.ingest_ts_ms,
-            "event": _event(record.data),
-            "event_sha256": derived.event_sha256,
-            "prev_hash": derived.prev_hash,
-            "record_hash": derived.record_hash,
-        }
-
-
-def _event(data: bytes) -> Any:
-    return msgspec.Raw(data)
+        seqs = list(range(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq + 1))
+    wanted = set(seqs)
+    for found in log.derived(seqs[0], seqs[-1]) if seqs else ():
+        if found.ingest_seq in wanted:
+            yield {
+                "ingest_seq": found.ingest_seq,
+                "ingest_ts_ms": found.ingest_ts_ms,
+                "event": msgspec.Raw(found.data),
+                "event_sha256": found.event_sha256,
+                "prev_hash": found.prev_hash,
+                "record_hash": found.record_hash,
+            }
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:

@@ -93,6 +93,7 @@ def read_jetstream(
     deferred when the server stays away, invalid-spec when there is no such stream.
     """
     require_library(stream)
+    away: tuple[type[Exception], ...] = (Deferred, *troubles())
     with closing(Loop(f"nats {stream}")) as loop:
         attempts = 0
         while True:
@@ -107,7 +108,7 @@ def read_jetstream(
                     for message in got:
                         after = message.seq
                         yield Read(message.data, after)
-            except (Deferred, *troubles()) as error:
+            except away as error:
                 attempts += 1
                 delay = delay_s(retry, attempts)
                 if delay is None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from runwright.kernel.errors import RunwrightError
 from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - offered here too
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
+from runwright.kernel.record.ledger import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
-from runwright.kernel.record.log import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 
 # ---------------------------------------------------------------------------------------- store
@@ -186,7 +186,7 @@ class Store(Reader, Protocol):
 # ---------------------------------------------------------------------------------------- world
 
 
-class LogEnd(NamedTuple):
+class LogEnd(msgspec.Struct, frozen=True):
     """Where a log ends at an instant."""
 
     #: The highest ingest_seq that was stamped at or before it; 0: none.

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from runwright.kernel.canonical import digest_of
+from runwright.kernel.errors import require
 from runwright.kernel.run import Cut, Memory, Outcome, RunPlan
 from runwright.streams.calls import outcome_of, request_of
 from runwright.streams.engine import EngineRequest, Result
@@ -117,8 +118,8 @@ def _again(
     kind = recorded.value.get("error_kind", "")
     if recorded.status == "done" or kind in DERIVED:
         so_far.executed += 1
-        assert run.cut is not None  # noqa: S101
-        result = execute(request_of(run, records(run.cut), before))
+        require(run.cut is not None, "a run of a stream has a cut")
+        result = execute(request_of(run, records(cast("Cut", run.cut)), before))
         outcome = outcome_of(run, result, before)
         # How often it was tried is of its moment; what ended it is not.
         outcome = msgspec.structs.replace(outcome, attempts=recorded.attempts)

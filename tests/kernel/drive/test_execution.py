@@ -489,11 +489,13 @@ def test_a_cut_is_resolved_into_the_records_of_the_log(rig):
 
     asked = []
 
-    def read(cut):
-        asked.append(cut)
-        return log[cut.key]
+    class Reading:
+        def slice(self, cut):
+            asked.append(cut)
+            return log[cut.key]
 
-    made = rig(workload_of(observe=observe, plan=plan), log=read)
+    made = rig(workload_of(observe=observe, plan=plan))
+    made.conductor.logs["ticks"] = Reading()
     made.conduct()
     found = {e.body.key: e.body.value["inputs"] for e in made.entries("run.finished")}
     assert found == {"a": ["large", "one", "two"], "b": ["three"], "c": [], "d": []}

@@ -24,8 +24,8 @@ from runwright.kernel.ports import (
     Messages,
     Place,
     Places,
+    Reader,
     Row,
-    Store,
     Work,
 )
 from runwright.kernel.record.entries import Draft, RunDeferred, RunFinished, RunStarted
@@ -98,10 +98,18 @@ class Pending:
         """
         first = writer.commit(self.drafts, contents=self.contents, rows=self.rows)
         self.drafts, self.contents, self.rows = [], [], []
+        self._say_all()
+        return first
+
+    def stage(self, writer: Writer) -> None:
+        """Leave it for the next commit; what was to be said is said after that."""
+        writer.stage(self.drafts, contents=self.contents, rows=self.rows, then=self._say_all)
+        self.drafts, self.contents, self.rows = [], [], []
+
+    def _say_all(self) -> None:
         unsaid, self._unsaid = self._unsaid, []
         for event, fields in unsaid:
             self._messages(event, **fields)
-        return first
 
 
 class UnderWay(msgspec.Struct, kw_only=True):
@@ -139,7 +147,7 @@ class Means(msgspec.Struct, frozen=True):
     """What a round is executed with."""
 
     writer: Writer
-    store: Store
+    store: Reader
     places: Places
     clock: Clock
     stop: Stop

@@ -19,7 +19,7 @@ from runwright.kernel.drive.blocks import Blocks
 from runwright.kernel.errors import BufferFull, InputsRetired, StoreCorrupt, Usage, require
 from runwright.kernel.ports import Clock, LogEnd, Reader, Span, StoredBlock
 from runwright.kernel.record import log as record
-from runwright.kernel.record.block import MAP_EVERY, Past, genesis, make
+from runwright.kernel.record.block import MAP_EVERY, Derived, Past, derive, genesis, make
 from runwright.kernel.record.entries import Draft, Header, LogRetired, LogSealed
 from runwright.kernel.record.ledger import Head, extend, leaf_hash
 from runwright.kernel.record.log import Block, Genesis, Known
@@ -380,6 +380,15 @@ class Log:
             for seq, (stamp, number, data) in enumerate(whole, block.head.first):
                 if first <= seq <= last:
                     yield LogRecord(seq, stamp, keys[number], data)
+
+    def derived(self, first: int, last: int) -> Iterator[Derived]:
+        """Yield the records of a range with the hashes that follow from their blocks.
+
+        Raises: inputs-retired, store-corrupt.
+        """
+        self._require_there(first, last)
+        for block in self._blocks.between(first, last):
+            yield from (found for found in derive(block) if first <= found.ingest_seq <= last)
 
     def _require_there(self, first: int, last: int) -> None:
         if first <= self.retired_seq:

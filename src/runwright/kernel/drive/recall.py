@@ -10,7 +10,7 @@ import msgspec
 from runwright.kernel.canonical import digest, exact
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.errors import StoreCorrupt
-from runwright.kernel.ports import Store
+from runwright.kernel.ports import Reader
 from runwright.kernel.record.entries import (
     TYPES,
     Entry,
@@ -102,7 +102,7 @@ def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
     return policy
 
 
-def recall(store: Store, seq: int, stop: int | None = None) -> Recalled:
+def recall(store: Reader, seq: int, stop: int | None = None) -> Recalled:
     """Return the round whose round.planned stands at `seq`; `stop` bounds the entries read.
 
     Raises: store-corrupt when the record or a pinned blob is missing or not what was pinned.
