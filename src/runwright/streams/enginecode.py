@@ -54,6 +54,25 @@ def digest_of_sources(sources: tuple[Source, ...]) -> str:
     return digest_of({source.module: digest(source.text.encode()) for source in sources})
 
 
+def defines(source: Source, attribute: str) -> bool:
+    """Say whether a module gives a name to anything, as far as its text tells."""
+    try:
+        tree = ast.parse(source.text)
+    except (SyntaxError, ValueError):
+        # The lint says so, or the first run.
+        return True
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            return True
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return True
+        if isinstance(node, ast.alias) and (node.asname or node.name) == attribute:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == attribute:
+            return True
+    return False
+
+
 def _own(module: str, engine: str, folder: str) -> ModuleSpec | None:
     """Return where a module is that belongs to the engine; None for what does not."""
     top = engine.partition(".")[0]
