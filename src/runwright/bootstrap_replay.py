@@ -67,7 +67,7 @@ def replay(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
     """Execute every recorded run again and compare. Raises: unknown-name."""
-    streams.spec_of(store, name)
+    streams.find_engines(streams.spec_of(store, name))
     log, so_far = streams.reading(store, name), Replay()
     of = len(_rounds(store, name))
     for number, (found, body) in enumerate(ticks(store, name), 1):
@@ -114,7 +114,7 @@ def plan_from_log(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
     """Derive every planned field again from log and spec, and compare. Raises: unknown-name."""
-    streams.spec_of(store, name)
+    streams.find_engines(streams.spec_of(store, name))
     log, specs = streams.reading(store, name), _Specs(store)
     (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
     passed = store.rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -87,6 +88,7 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        find_engines(spec)
         _check_engine(spec, messages)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
@@ -128,6 +130,12 @@ def streaming(
         inflow = Inflow(sources, flow, ports.clock, positions)
         stream = Stream(KIND, name, flow, log, inflow, tell, requests, is_verbose)
         yield Streaming(conductor, bell, stream, stop)
+
+
+def find_engines(spec: StreamSpec) -> None:
+    """Let modules beside the spec file be found, after all others."""
+    if spec.folder and spec.folder not in sys.path:
+        sys.path.append(spec.folder)
 
 
 def _check_engine(spec: StreamSpec, messages: Messages) -> None:
