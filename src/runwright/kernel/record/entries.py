@@ -242,7 +242,8 @@ class RunFinished(_Body, frozen=True, kw_only=True):
     level: str = ""
     #: Whether it was forked from a template, for a command that wished it.
     warmth: Warmth | None = None
-    #: Digest of the lane memory it left.
+    #: What it left for the next run of its lane; a long one is the blob of the digest `memory`.
+    left: Mapping[str, Any] | None = None
     memory: str = ""
     reused: str = ""
 
