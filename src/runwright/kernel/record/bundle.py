@@ -34,6 +34,7 @@ from runwright.kernel.record.entries import (
     Entry,
     Header,
     RoundPlanned,
+    RunFinished,
     StateReconciled,
     SuspensionRequested,
     decode,
@@ -288,6 +289,9 @@ def _blob_files(
             files[f"blobs/{named.digest}"] = content.data
             if named.salted:
                 files[f"blobs/{named.digest}.salt"] = content.salt
+        memory = blob(entry.body.memory) if isinstance(entry.body, RunFinished) else None
+        if memory is not None:
+            files[f"blobs/{memory.digest}"] = memory.data
     return files
 
 
