@@ -191,7 +191,7 @@ class LogEnd(msgspec.Struct, frozen=True):
 
     #: The highest ingest_seq that was stamped at or before it; 0: none.
     seq: int
-    #: The block that holds it, and its digest, hex; -1 and "": none.
+    #: The number of the block that holds it, and its digest, hex; of nothing: block 0.
     block: int
     digest: str
 
