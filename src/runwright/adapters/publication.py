@@ -17,6 +17,7 @@ import msgspec
 from runwright.adapters.jetstream import (
     ANSWER_S,
     MESSAGES_MAX,
+    Connection,
     Durability,
     Loop,
     Server,
@@ -87,7 +88,7 @@ class JetStreamSink:
         #: How far an acknowledged event is safe at the server.
         self.durability: Durability = "unknown"
         self._loop: Loop | None = None
-        self._client: Client | None = None
+        self._connection: Connection | None = None
         self._stream_seq = 0
         self._max_msgs = 0
         #: Subject -> its last message; empty whenever that is not certain.
@@ -110,8 +111,8 @@ class JetStreamSink:
     def close(self) -> None:
         """End the thread and the connection; again is nothing."""
         if self._loop is not None:
-            if self._client is not None:
-                self._loop.call(self._client.close(), ANSWER_S)
+            if self._connection is not None:
+                self._loop.call(self._connection.close(), ANSWER_S)
             self._loop.close()
             self._loop = None
 
@@ -137,17 +138,18 @@ class JetStreamSink:
             raise
         except troubles():
             self._last.clear()
-            if self._client is not None and not self._client.is_closed:
-                await self._client.close()
+            if self._connection is not None:
+                await self._connection.close()
             raise
 
     async def _connected(self) -> Client:
         """Return a connection to a stream that is as it has to be."""
-        if self._client is not None and self._client.is_connected:
-            return self._client
+        if self._connection is not None and self._connection.is_open:
+            return self._connection.client
         where = self._where
         self._last.clear()
-        self._client = client = await connect(where.server, where.stream)
+        self._connection = await connect(where.server, where.stream)
+        client = self._connection.client
         info = await ensure_stream(
             client, where.stream, where.prefix, messages_max=where.messages_max
         )
