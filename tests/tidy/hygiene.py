@@ -54,6 +54,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "runwright.kernel.drive.conductor": (1, "one run may fail in any way; it leaves an entry"),
     "runwright.kernel.drive.outbox": (1, "one paper may fail in any way; it leaves an entry"),
     "runwright.adapters.template": (2, "an import and a script may fail in any way, as in Python"),
+    "runwright.adapters.sources": (1, "an iterator may fail in any way; it is asked again"),
     "runwright.adapters.functions": (1, "a call may fail in any way; it leaves an outcome"),
 }
 

@@ -127,6 +127,7 @@ class Loop:
         """Cancel our work, which closes its connections, and then what the library left."""
         await _cancelled([task for task in self._ours if task is not None])
         await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+        await self._loop.shutdown_default_executor()
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
