@@ -313,6 +313,40 @@ def test_rows_are_ordered_and_limited(store):
     assert names(order="name", limit=0) == ["a", "b", "c"]
 
 
+def test_rows_above_values_are_found(store):
+    """Strictly above, by bytes for text; what has no value lies above nothing."""
+    rows = [("B", 1), ("a", 2), ("\u00fc", 3), ("b", 3), ("c", None)]
+    store.commit(Batch(rows=[Row("thing", {"name": a, "n": n, "note": "x"}) for a, n in rows]))
+
+    def names(after: dict[str, Any], where: dict[str, Any] | None = None, **fields: Any) -> Any:
+        found = store.rows("thing", where, after=after, order="name", **fields)
+        return [row["name"] for row in found]
+
+    assert names({"n": 1}) == ["a", "b", "\u00fc"]
+    assert names({"n": 3}) == []
+    assert names({"name": "a"}) == ["b", "c", "\u00fc"]
+    assert names({"name": "B", "n": 2}) == ["b", "\u00fc"]
+    assert names({"n": 1}, {"n": 3}) == ["b", "\u00fc"]
+    assert names({"n": 1}, {"note": None}) == []
+    assert names({"n": 1}, limit=2) == ["a", "b"]
+    assert names({}) == ["B", "a", "b", "c", "\u00fc"]
+
+
+def test_only_the_columns_that_are_named_come_back(store):
+    """In the order in which they are named, whatever is looked for and ordered by."""
+    rows = [("a", 1, "x"), ("b", 2, "y"), ("c", 3, "y")]
+    store.commit(Batch(rows=[Row("thing", {"name": a, "n": b, "note": c}) for a, b, c in rows]))
+    found = store.rows("thing", {"note": "y"}, order="-name", columns=("n",))
+    assert found == [{"n": 3}, {"n": 2}]
+    found = store.rows("thing", after={"n": 2}, columns=("note", "name"))
+    assert [list(row.items()) for row in found] == [[("note", "y"), ("name", "c")]]
+    typed = {"id": 1, "config": '{"a":1}', "at": "2026-03-01T06:00:00Z", "enabled": 1, "score": "1"}
+    store.commit(Batch(rows=[Row("typed", typed)]))
+    assert store.rows("typed", columns=("config", "at")) == [
+        {"config": '{"a":1}', "at": "2026-03-01T06:00:00Z"}
+    ]
+
+
 def test_a_row_that_was_returned_is_a_copy(store):
     """Changing it does not change the store."""
     store.commit(Batch(rows=[lane("x", "1")]))
@@ -357,6 +391,9 @@ def test_typed_columns_carry_the_same_values_on_every_store(store):
         (lambda store: store.rows("nothing"), "there is no table nothing"),
         (lambda store: store.rows("lane", {"colour": 1}), r"no columns \['colour'\]"),
         (lambda store: store.rows("lane", order="-colour"), r"no columns \['colour'\]"),
+        (lambda store: store.rows("lane", after={"colour": 1}), r"no columns \['colour'\]"),
+        (lambda store: store.rows("lane", columns=("colour",)), r"no columns \['colour'\]"),
+        (lambda store: store.rows("typed", after={"at": "x"}), "have no order|has no order"),
         (lambda store: store.commit(Batch(rows=[Row("no", {"a": 1})])), "there is no table no"),
         (
             lambda store: store.commit(Batch(rows=[Row("lane", {"colour": 1})])),

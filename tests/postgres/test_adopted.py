@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from runwright.bootstrap import open_store
 from runwright.config import load
-from runwright.kernel.errors import InvalidSetting
+from runwright.kernel.errors import InternalError, InvalidSetting
 from tests.e2e.project import Project
 from tests.postgres import site
 from tests.postgres.project import SharedProject
@@ -99,6 +100,21 @@ def test_a_site_s_registry_says_what_runs_and_stays_as_it_was(adopted: SharedPro
     assert site.kept(adopted.server, adopted.database) == before
     assert {what for what, _ in site.touched(adopted.server, adopted.database)} == {"INSERT"}
     assert {who for _, who in site.touched(adopted.server, adopted.database)} == {""}
+
+
+def test_a_site_s_registry_is_asked_for_columns_and_for_rows_above_a_value(
+    adopted: SharedProject,
+) -> None:
+    """As a table of ours is: what the site keeps as varchar is ordered by bytes."""
+    store = open_store(load({**adopted.environment, **site.ADOPTING}, start=adopted.folder))
+    found = store.rows("task_registry", after={"task_name": "alpha"}, columns=("task_name",))
+    assert sorted(row["task_name"] for row in found) == ["beta", "zebra"]
+    found = store.rows("task_registry", {"task_name": "beta"}, columns=("task_config", "enabled"))
+    config = '{"function_path":"functions/beta.py"}'
+    assert found == [{"task_config": config, "enabled": 1}]
+    with pytest.raises(InternalError, match="task_config has no order on every store"):
+        store.rows("task_registry", after={"task_config": "{}"})
+    store.close()
 
 
 def test_a_write_of_ours_would_have_been_seen(adopted: SharedProject) -> None:

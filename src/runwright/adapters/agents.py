@@ -8,7 +8,6 @@ people: a key is found by its public half.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +23,8 @@ from runwright.adapters.signer import (
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+#: The longest name of letters, digits, "_" and "-" that is the name of its file as well.
+_PLAIN_MAX: Final = 100
 
 
 class FileKeyring:
@@ -34,6 +34,8 @@ class FileKeyring:
         """Use a folder, which is made with the first key."""
         self._folder = folder
         self._loaded: dict[Path, Ed25519PrivateKey] = {}
+        #: Agent -> the path of its current key.
+        self._paths: dict[str, Path] = {}
 
     def create(self, agent: str) -> str:
         """Make another key, durably; return its public half. Raises: store-unwritable."""
@@ -94,7 +96,10 @@ class FileKeyring:
         return self._loaded[path]
 
     def _current(self, agent: str) -> Path:
-        return self._folder / f"{_file_name(agent)}.key"
+        # Every seal asks for that of each agent several times.
+        if agent not in self._paths:
+            self._paths[agent] = self._folder / f"{_file_name(agent)}.key"
+        return self._paths[agent]
 
     def _beside(self, agent: str, public: str) -> Path:
         named = hashlib.sha256(bytes.fromhex(public)).hexdigest()[:16]
@@ -103,7 +108,8 @@ class FileKeyring:
 
 def _file_name(agent: str) -> str:
     """Return a name that no other agent has, and that no path can be made of."""
-    if _PLAIN.fullmatch(agent):
+    bare = agent.replace("_", "").replace("-", "")
+    if agent[:1].isalnum() and bare.isascii() and bare.isalnum() and len(agent) <= _PLAIN_MAX:
         return agent
     # The first form never begins like this, so the two never meet.
     return f"_{hashlib.sha256(agent.encode()).hexdigest()[:32]}"

@@ -15,7 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from runwright.adapters import supervisor as words
 from runwright.adapters.processes import INT_BYTES, IS_LINUX, RESTORED, SIGKILL
@@ -33,6 +35,8 @@ CLOSE_S: Final = 25.0
 #: Times that a child is handed over while no supervisor takes it: the first may meet a dying
 #: launcher, the second find it dead, the third has a new one.
 ATTEMPTS_MAX: Final = 3
+#: The longest script that is forked from a template.
+SOURCE_BYTES_MAX: Final = 4 << 20
 #: Bytes of a report line, with its start sign.
 REPORT_BYTES_MAX: Final = 512
 
@@ -46,7 +50,7 @@ class LauncherLost(Exception):
     """The launcher is gone, and the child was certainly not started."""
 
 
-class Start(NamedTuple):
+class Start(msgspec.Struct, frozen=True):
     """What a supervisor needs to start one child."""
 
     #: The file that is executed.
@@ -94,7 +98,7 @@ class Start(NamedTuple):
         return len(body).to_bytes(words.LENGTH_BYTES, "big") + body
 
 
-class Report(NamedTuple):
+class Report(msgspec.Struct, frozen=True):
     """How a child and its tree ended."""
 
     #: Exit code, -1 when there is none.
@@ -159,7 +163,7 @@ class Child:
         while telling:
             for descriptor, _events in poll.poll():
                 if descriptor == control:
-                    telling = self._hear()
+                    telling = self.hear()
                 elif not _feed(descriptor, feeds[descriptor]):
                     poll.unregister(descriptor)
                     del feeds[descriptor]
@@ -168,9 +172,9 @@ class Child:
             _outlast(poll, feeds)
         for descriptor, feed in feeds.items():
             _drain(descriptor, feed)
-        return self._report()
+        return self.report()
 
-    def _hear(self) -> bool:
+    def hear(self) -> bool:
         """Take in what the supervisor says; False when it has said everything."""
         try:
             piece = self.control.recv(REPORT_BYTES_MAX)
@@ -179,7 +183,11 @@ class Child:
         self._told += piece
         return bool(piece) and not piece.endswith(b"\n")
 
-    def _report(self) -> Report | None:
+    def report(self) -> Report | None:
+        """Return how the tree ended, once everything is said; None when its supervisor was killed.
+
+        Raises: LauncherLost when it was certainly not started.
+        """
         line = self._told.removeprefix(words.STARTING)
         if line.endswith(b"\n"):
             values = dict(zip(words.FIELDS, map(int, line.split()), strict=True))

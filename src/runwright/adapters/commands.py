@@ -14,20 +14,26 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import signal
 import stat
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from runwright.adapters import supervisor as words
-from runwright.adapters.children import PATH, Child, Launcher, LauncherLost, Report, Start
+from runwright.adapters.children import (
+    PATH,
+    SOURCE_BYTES_MAX,
+    Child,
+    Launcher,
+    LauncherLost,
+    Report,
+    Start,
+)
 from runwright.adapters.scratch import Reserve, ResultUnreadable, Scratch
-from runwright.adapters.templates import ONE_SHOT, SOURCE_BYTES_MAX, Template, Templates
 from runwright.kernel.canonical import commitment, encode, exact
 from runwright.kernel.errors import NotCanonical, Refused
 from runwright.kernel.ports import Clock, Work
@@ -43,6 +49,9 @@ from runwright.kernel.run import (
     Script,
     Warmth,
 )
+
+if TYPE_CHECKING:
+    from runwright.adapters.templates import Template, Templates
 
 #: The isolation level without anything that a kernel may lack.
 PLAIN: Final = "T0" if sys.platform == "linux" else "session"
@@ -68,8 +77,8 @@ LOST: Final = "its template ended before it could fork"
 NAME_LENGTH: Final = 24
 
 _EXPLAINED: Final = {
-    signal.SIGXCPU: ", its limit of CPU seconds",
-    signal.SIGXFSZ: ", its limit of file size",
+    "SIGXCPU": ", its limit of CPU seconds",
+    "SIGXFSZ": ", its limit of file size",
 }
 
 
@@ -83,8 +92,8 @@ class NotStarted(Exception):
         self.message = message
 
 
-class _Held(NamedTuple):
-    """What is applied to a command."""
+class Held(msgspec.Struct, frozen=True):
+    """What is applied to a command, or to a worker."""
 
     level: str
     #: Whether `limits.processes` counts its tree alone, in a control group.
@@ -167,27 +176,31 @@ class Commands:
         self._reserve.clear()
 
     def _warm(
-        self, command: Command, held: _Held, source: bytes, started: Callable[[Child], object]
-    ) -> _Held:
+        self, command: Command, held: Held, source: bytes, started: Callable[[Child], object]
+    ) -> Held:
         """Return with it what the command is forked from, or why it starts cold."""
         if command.warm is None or command.script is None:
             return held
-        found: Template | str = ONE_SHOT
-        if self._templates is not None:
+        found: Template | str
+        if self._templates is None:
+            from runwright.adapters.templates import ONE_SHOT  # lazy: few commands wish it
+
+            found = ONE_SHOT
+        else:
             try:
                 found = self._templates.lend(command, held.level, source, started)
             except OSError as error:
                 found = f"no template: {error.strerror}"
         if isinstance(found, str):
-            return held._replace(warmth=Warmth(state="cold", reason=found))
+            return msgspec.structs.replace(held, warmth=Warmth(state="cold", reason=found))
         warmth = Warmth(state="warm", template=found.digest, n=found.count)
-        return held._replace(template=found, source=source, warmth=warmth)
+        return msgspec.structs.replace(held, template=found, source=source, warmth=warmth)
 
-    def _held(self, command: Command) -> _Held:
+    def _held(self, command: Command) -> Held:
         """Return what is applied: the best there is, unless less is demanded."""
         try:
             best = "T1" if self._launcher.holds(words.HOLDS_T1) else PLAIN
-            return _Held(level_of(command, best), self._launcher.holds(words.COUNTS))
+            return Held(level_of(command, best), self._launcher.holds(words.COUNTS))
         except LauncherLost as error:
             raise NotStarted("not-started", "no launcher could be started") from error
 
@@ -195,7 +208,7 @@ class Commands:
         self,
         work: Work,
         command: Command,
-        held: _Held,
+        held: Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> Executed:
@@ -246,7 +259,7 @@ class Commands:
         work: Work,
         command: Command,
         scratch: Scratch,
-        held: _Held,
+        held: Held,
         masker: Masker,
         started: Callable[[Child], object],
     ) -> tuple[Report | None, list[tuple[Blob, Content]], Warmth | None]:
@@ -262,7 +275,7 @@ class Commands:
                 argv=command.argv,
                 environment=environment,
                 folder=command.folder or scratch.path,
-                limits=_limits(command.limits, held),
+                limits=limits_of(command.limits, held),
                 timeout_s=command.limits.timeout_s,
                 grace_s=command.limits.grace_s,
                 sandbox=sandbox,
@@ -283,19 +296,19 @@ class Commands:
             raise NotStarted("not-started", f"it could not be started: {error}") from error
         _check_started(report, command)
         kept = (stdout.close("stdout"), stderr.close("stderr"))
-        return report, [(each[0], each[1]) for each in kept if each is not None], warmth
+        return report, [(each.blob, each.content) for each in kept if each is not None], warmth
 
     def _run(
         self,
         start: Start,
         command: Command,
-        held: _Held,
+        held: Held,
         follow: Callable[[Callable[..., Report | None], Start], Report | None],
     ) -> tuple[Report | None, Warmth | None]:
         """Have the child forked from its template, or started where that is gone."""
         if held.template is None or command.script is None:
             return follow(self._launcher.run, start), held.warmth
-        forked = start._replace(program=command.script.path, source=held.source)
+        forked = msgspec.structs.replace(start, program=command.script.path, source=held.source)
         try:
             return follow(held.template.run, forked), held.warmth
         except LauncherLost:
@@ -396,7 +409,7 @@ def _masker(command: Command, environment: Mapping[str, str]) -> Masker:
         raise NotStarted("refused", str(error)) from error
 
 
-def _check_demands(command: Command, held: _Held) -> None:
+def _check_demands(command: Command, held: Held) -> None:
     """Refuse what cannot be held. Raises: NotStarted."""
     level = held.level
     if command.level and LEVELS.index(command.level) > LEVELS.index(level):
@@ -475,7 +488,7 @@ def demand_problem(
         from runwright.adapters.cgroups import find  # lazy: a conductor hears it from its launcher
 
         _masker(command, environment)
-        _check_demands(command, _Held(level_of(command, best_level()), bool(find())))
+        _check_demands(command, Held(level_of(command, best_level()), bool(find())))
         check_grants(command, [*map(os.path.realpath, private)])
     except NotStarted as refusal:
         return refusal.message
@@ -536,7 +549,7 @@ def _program(argv: tuple[str, ...], path: str) -> str:
     raise NotStarted("not-started", f"no program {name} on PATH {path}")
 
 
-def _limits(limits: Limits, held: _Held) -> list[tuple[int, int, int]]:
+def limits_of(limits: Limits, held: Held) -> list[tuple[int, int, int]]:
     """Return what the child sets: limit, value, and how far above it the hard limit lies."""
     wanted = (
         # SIGXCPU at the limit, and SIGKILL a second later for who ignores it.
@@ -549,7 +562,7 @@ def _limits(limits: Limits, held: _Held) -> list[tuple[int, int, int]]:
     return [(resource.RLIMIT_CORE, 0, 0), *(each for each in wanted if each[1])]
 
 
-def _processes(limits: Limits, held: _Held) -> int:
+def _processes(limits: Limits, held: Held) -> int:
     """Return RLIMIT_NPROC, which counts everything of a user that is not root; 0 for none."""
     if limits.processes:
         return 0 if held.counts else limits.processes
@@ -606,7 +619,7 @@ def _ending(report: Report | None, command: Command) -> _Ending:
     elif report.ended in (words.NO_LAUNCHER, words.NO_CONDUCTOR):
         ending = _Ending("interrupted", "launcher-died", "its launcher died, and it with that")
     elif report.signal:
-        ending = _Ending("failed", "signal", f"ended by {_signal_text(report.signal)}")
+        ending = _Ending("failed", "signal", f"ended by {signal_text(report.signal)}")
     elif report.exit == EXIT_DEFERRED:
         ending = _Ending("failed", "deferred", f"exit status {EXIT_DEFERRED}: not now")
     elif report.exit:
@@ -629,12 +642,15 @@ def _with_strays(ending: _Ending, report: Report) -> _Ending:
     return ending
 
 
-def _signal_text(number: int) -> str:
+def signal_text(number: int) -> str:
+    """Return the name of a signal, and of the limit that it means."""
+    import signal  # lazy: 1 ms that only a command that was ended by one needs
+
     try:
-        known = signal.Signals(number)
+        name = signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-    return f"{known.name}{_EXPLAINED.get(known, '')}"
+    return f"{name}{_EXPLAINED.get(name, '')}"
 
 
 def _used(report: Report | None) -> Resources:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
@@ -33,11 +33,6 @@ class Instants(msgspec.Struct, frozen=True):
     def read_ms(self) -> int:
         """Return the wall clock, epoch ms."""
         return self.now_ms + round((time.monotonic() - self.at_s) * 1000)
-
-
-def call_all(work: Sequence[Work], instants: Instants) -> list[Executed]:
-    """Execute the calls of a chunk in a worker process."""
-    return [attempted(each, lambda each: call(each, instants)) for each in work]
 
 
 def attempted(work: Work, execute: Callable[[Work], Executed]) -> Executed:

@@ -19,7 +19,7 @@ def _table(name: str, columns: str, key: str) -> Table:
 #: The kernel's own tables.
 _TABLES: Final = (
     _table("request", "id kind body created_ms by state result reply", "id"),
-    _table("spec", "kind name digest body applied_ms since_ms in_force seq", "kind name"),
+    _table("spec", "kind name digest body applied_ms since_ms in_force opened_ms seq", "kind name"),
     _table(
         "tick",
         "seq id kind name occurrence scheduled planned_ms last_ms count at state label reason",
@@ -50,6 +50,16 @@ _TABLES: Final = (
     ),
     _table("agent_key", "agent fingerprint key state from_ms until_ms seq", "agent fingerprint"),
     _table("signature", "seq agent key value", "seq"),
+    _table(
+        "log_block",
+        "log last_seq number first_seq first_ms last_ms size digest head body",
+        "log last_seq",
+    ),
+    _table(
+        "log_segment",
+        "kind name idx first_seq last_seq blocks root head first_ms last_ms bytes seq retired",
+        "kind name idx",
+    ),
 )
 #: What a column holds that a row does not name.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -98,6 +108,8 @@ class MemoryStore:
         self._rows: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {
             name: {} for name in self._tables
         }
+        #: Log -> its last ingest_seq.
+        self._log_ends: dict[str, int] = {}
         self.leased = False
 
     def lease(self) -> MemoryLease:
@@ -117,6 +129,7 @@ class MemoryStore:
             raise StoreCorrupt(message)
         for row in batch.rows:
             self._require(row.table, row.values)
+        self._write_blocks(batch)
         self._entries.extend(batch.entries)
         self._tiles.update({(tile.level, tile.index): tile.hash for tile in batch.tiles})
         self._seals.update({seal.size: seal for seal in batch.seals})
@@ -135,6 +148,25 @@ class MemoryStore:
             rows[key] = {**columns, **known, **generated, **row.values}
         for digest in batch.erased:
             self._blobs.pop(digest, None)
+
+    def _write_blocks(self, batch: Batch) -> None:
+        blocks = self._rows["log_block"]
+        for block in batch.blocks:
+            if self._log_ends.get(block.log, -1) != block.first_seq - 1:
+                message = f"log {block.log} does not end before {block.first_seq}"
+                raise StoreCorrupt(message)
+            self._log_ends[block.log] = block.last_seq
+            blocks[block.log, block.last_seq] = msgspec.structs.asdict(block)
+        for span in batch.retired:
+            gone = [
+                key
+                for key, row in blocks.items()
+                if row["log"] == span.log
+                and row["first_seq"] >= span.first_seq
+                and row["last_seq"] <= span.last_seq
+            ]
+            for key in gone:
+                del blocks[key]
 
     def submit(self, request: Request) -> None:
         """Insert a request. Raises: store-corrupt when its id is taken."""
@@ -175,20 +207,25 @@ class MemoryStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
-        by = order.removeprefix("-")
-        self._require(table, [*(where or {}), *([by] if by else [])])
-        tests = (where or {}).items()
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, by = where or {}, after or {}, order.removeprefix("-")
+        self._require(table, [*where, *after, *columns, *([by] if by else [])])
+        types = self._tables[table].types
+        require(not set(after) & set(types), f"{sorted(after)} have no order on every store")
         found = [
-            dict(row)
+            row
             for row in self._rows[table].values()
-            if all(row.get(name) == value for name, value in tests)
+            if all(row.get(name) == value for name, value in where.items())
+            and all(row[name] is not None and row[name] > value for name, value in after.items())
         ]
         if order:
             # Nothing sorts before everything, as in SQLite.
             found.sort(key=lambda row: (row[by] is not None, row[by]), reverse=order[0] == "-")
-        return found[:limit] if limit else found
+        shown = columns or self._tables[table].columns
+        return [{name: row[name] for name in shown} for row in found[: limit or None]]
 
     def _require(self, table: str, columns: Iterable[str]) -> None:
         require(table in self._tables, f"there is no table {table}")

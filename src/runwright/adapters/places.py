@@ -15,20 +15,23 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from _queue import Empty, SimpleQueue  # `queue` imports heapq, too
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runwright.adapters.children import Child, Launcher
 from runwright.adapters.commands import Commands
 from runwright.adapters.functions import Instants, attempted, call, stopped
-from runwright.adapters.pool import ProcessPlace
 from runwright.adapters.scratch import sweep
-from runwright.adapters.templates import Templates
 from runwright.kernel.errors import Refused
 from runwright.kernel.ports import Clock, Messages, Place, Work
 from runwright.kernel.run import Executed, Round
+
+if TYPE_CHECKING:
+    from runwright.adapters.pool import ProcessPlace
+    from runwright.adapters.templates import Templates
+    from runwright.adapters.workers import Workers
 
 #: Seconds that the last threads of a closed place have.
 JOIN_S: Final = 30.0
@@ -57,7 +60,8 @@ class LocalPlaces:
         self._private = [*map(os.path.realpath, private)]
         self._messages = messages
         self._launcher = launcher or Launcher()
-        self._templates = Templates(self._launcher, clock, scratch, self._private)
+        self._templates: Templates | None = None
+        self._workers: Workers | None = None
         #: After so many rounds of commands those start warm that wish it; None is never.
         self.warm_after: int | None = 1
         self._rounds = 0
@@ -87,13 +91,19 @@ class LocalPlaces:
                 environment=self._environment,
                 scratch=self._scratch,
                 private=self._private,
-                templates=self._templates if self._is_warm() else None,
+                templates=self._warm_templates(),
             )
             commands.expect(len(round.runs) if round.workers == 1 else 0)
             self._rounds += 1
             place = CommandPlace(round.workers, commands)
         elif round.place == "process":
-            place = ProcessPlace(round.workers, self._clock)
+            # lazy: few rounds want processes
+            from runwright.adapters.pool import ProcessPlace  # lazy: as above
+            from runwright.adapters.workers import Workers  # lazy: as above
+
+            if self._workers is None:
+                self._workers = Workers(self._launcher, self._scratch, self._private)
+            place = ProcessPlace(round.workers, self._clock, self._workers)
         elif round.place == "thread":
             place = ThreadPlace(round.workers, self._clock)
         else:
@@ -101,8 +111,15 @@ class LocalPlaces:
         self._places = (*(each for each in self._places if not each.closed), place)
         return place
 
-    def _is_warm(self) -> bool:
-        return self.warm_after is not None and self._rounds >= self.warm_after
+    def _warm_templates(self) -> Templates | None:
+        """Return what functions start warm from; None while they all start cold."""
+        if self.warm_after is None or self._rounds < self.warm_after:
+            return None
+        if self._templates is None:
+            from runwright.adapters.templates import Templates  # lazy: one cycle needs none
+
+            self._templates = Templates(self._launcher, self._clock, self._scratch, self._private)
+        return self._templates
 
     def wake(self) -> None:
         """Make `wait` of every open place return; safe in a signal handler."""
@@ -114,7 +131,10 @@ class LocalPlaces:
         for place in self._places:
             place.close()
         self._places = ()
-        self._templates.close()
+        if self._workers is not None:
+            self._workers.close()
+        if self._templates is not None:
+            self._templates.close()
         self._launcher.hang_up()
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ from runwright.kernel.ports import Batch, Lease, Request, Row, SealRow, StoredEn
 from runwright.kernel.run import Content
 
 #: The version of the schema, in the table `about`.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PRODUCT: Final = "runwright"
 _READ_CHUNK: Final = 4_096
 #: Statements as bytes: psycopg takes text only where it is written down in the code.
@@ -69,6 +69,7 @@ _WRITTEN: Final[Mapping[str, str]] = {
     "numeric": "%s::numeric",
     "timestamp with time zone": "%s::timestamptz",
 }
+_TEXTS: Final = frozenset({"text", "character varying", "character"})
 #: Sorted and without spaces: jsonb keeps neither the order nor the spaces of what was written.
 _JSON_IN: Final = msgspec.json.Decoder(float_hook=Decimal)
 _JSON_OUT: Final = msgspec.json.Encoder(order="sorted", decimal_format="number")
@@ -465,6 +466,14 @@ class PostgresStore:
             if batch.tiles:
                 tiles = [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
                 cursor.executemany(SQL["insert-tile"], tiles)
+            for block in batch.blocks:
+                values = (*msgspec.structs.astuple(block), block.log, block.first_seq - 1)
+                if cursor.execute(SQL["insert-block"], values).rowcount != 1:
+                    message = f"{self.name}: log {block.log} does not end before {block.first_seq}"
+                    raise StoreCorrupt(message)
+            for span in batch.retired:
+                gone = (span.log, span.first_seq, span.last_seq, span.first_seq)
+                cursor.execute(SQL["retire-blocks"], gone)
             if batch.contents:
                 contents = [(item.digest, item.salt, item.data) for item in batch.contents]
                 cursor.executemany(SQL["insert-blob"], contents)
@@ -582,28 +591,33 @@ class PostgresStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
+        """Return rows whose columns equal `where` and lie above `after`."""
         place, by = self._table(table), order.removeprefix("-")
-        unknown = {*(where or {}), *([by] if by else [])} - set(place.columns)
+        where, after = where or {}, after or {}
+        unknown = {*where, *after, *columns, *([by] if by else [])} - set(place.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
+        shown = {name: place.columns[name] for name in columns or place.columns}
         # Names of tables and columns are checked against the catalogue; values are always bound.
-        shown = ", ".join(map(_read, place.columns.values()))
-        statement = f"SELECT {shown} FROM {place.sql}"  # noqa: S608
-        values = []
-        for index, (name, value) in enumerate((where or {}).items()):
-            column = place.columns[name]
-            test = f'"{name}" IS NULL' if value is None else f'"{name}" = {_mark(column)}'
-            statement += f"{' AND' if index else ' WHERE'} {test}"
-            if value is not None:
-                values.append(_plain(value))
+        statement = f"SELECT {', '.join(map(_read, shown.values()))} FROM {place.sql}"  # noqa: S608
+        tests = [
+            f'"{name}" IS NULL' if value is None else f'"{name}" = {_mark(place.columns[name])}'
+            for name, value in where.items()
+        ]
+        tests += [_above(place.columns[name]) for name in after]
+        if tests:
+            statement += f" WHERE {' AND '.join(tests)}"
+        values = [_plain(value) for value in where.values() if value is not None]
+        values += map(_plain, after.values())
         if by:
             statement += f" ORDER BY {_ordered(place.columns[by], is_falling=order[0] == '-')}"
         if limit:
             statement += f" LIMIT {int(limit)}"
         found = self._one(statement.encode(), values)
-        json = [name for name, column in place.columns.items() if column.type in ("json", "jsonb")]
-        rows = [dict(zip(place.columns, row, strict=True)) for row in found]
+        json = [name for name, column in shown.items() if column.type in ("json", "jsonb")]
+        rows = [dict(zip(shown, row, strict=True)) for row in found]
         for row in rows if json else ():
             row.update((name, _sorted(row[name])) for name in json if row[name] is not None)
         return rows
@@ -744,11 +758,21 @@ def _read(column: Column) -> str:
     return _READ.get(column.type, '"{0}"').format(column.name)
 
 
+def _collated(column: Column) -> str:
+    """Return a column that is compared as in SQLite: by bytes."""
+    is_text = column.type in ("text", "character varying", "character")
+    return f'"{column.name}"' + (' COLLATE "C"' if is_text else "")
+
+
+def _above(column: Column) -> str:
+    """Return the test that a column lies above a value: of types that every store orders alike."""
+    require(column.type not in _READ, f"{column.name} has no order on every store")
+    return f"{_collated(column)} > {_mark(column)}"
+
+
 def _ordered(column: Column, *, is_falling: bool) -> str:
     """Return an order as in SQLite: by bytes, and nothing before everything."""
-    text = f'"{column.name}"'
-    if column.type in ("text", "character varying", "character"):
-        text += ' COLLATE "C"'
+    text = _collated(column)
     if is_falling:
         text += " DESC"
     if not column.is_required:

@@ -91,6 +91,8 @@ CREATE TABLE spec (
     since_ms   bigint NOT NULL,
     -- What it runs by: JSON of its schedule, or of what operators made of it.
     in_force   text NOT NULL,
+    -- When a stream of it ran for the first time; 0: never.
+    opened_ms  bigint NOT NULL DEFAULT 0,
     seq        bigint NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -224,6 +226,46 @@ CREATE TABLE signature (
 );
 CREATE INDEX signature_waiting ON signature (seq) WHERE value = '';
 
+-- The input logs of streams: one row for each commit. A block is never edited; those of segments
+-- that were sealed may be deleted.
+CREATE TABLE log_block (
+    log       text NOT NULL,
+    last_seq  bigint NOT NULL,
+    number    bigint NOT NULL,
+    first_seq bigint NOT NULL,
+    first_ms  bigint NOT NULL,
+    last_ms   bigint NOT NULL,
+    -- Bytes of its records.
+    size      bigint NOT NULL,
+    digest    bytea NOT NULL,
+    head      bytea NOT NULL,
+    body      bytea NOT NULL,
+    PRIMARY KEY (log, last_seq)
+);
+-- What arrived is not packed again: that costs more than it saves at the rate of an intake.
+ALTER TABLE log_block ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE TRIGGER log_block_is_never_edited BEFORE UPDATE OR TRUNCATE ON log_block
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+
+-- Segments of input logs that are sealed in the ledger: made of entries alone.
+CREATE TABLE log_segment (
+    kind      text NOT NULL,
+    name      text NOT NULL,
+    idx       bigint NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq  bigint NOT NULL,
+    blocks    bigint NOT NULL,
+    root      text NOT NULL,
+    head      text NOT NULL,
+    first_ms  bigint NOT NULL,
+    last_ms   bigint NOT NULL,
+    bytes     bigint NOT NULL,
+    seq       bigint NOT NULL,
+    -- The entry that says that its blocks were deleted.
+    retired   bigint,
+    PRIMARY KEY (kind, name, idx)
+);
+
 -- name: session
 -- Whatever the server's defaults are: a commit is on its disk when it returns, a vanished client
 -- is noticed, and one that was stopped inside a transaction does not hold it for ever.
@@ -324,6 +366,16 @@ INSERT INTO tile (level, idx, hash) VALUES (%s, %s, %s)
 INSERT INTO seal (size, root, note) VALUES (%s, %s, %s)
 ON CONFLICT (size) DO UPDATE SET root = excluded.root, note = excluded.note
 
+-- name: insert-block
+-- Only as the next of its log: nothing is written when somebody else wrote one.
+INSERT INTO log_block
+    (log, last_seq, number, first_seq, first_ms, last_ms, size, digest, head, body)
+SELECT %s, %s, %s, %s, %s, %s, %s, %s, %s, %s
+WHERE coalesce((SELECT max(last_seq) FROM log_block WHERE log = %s), -1) = %s
+
+-- name: retire-blocks
+DELETE FROM log_block WHERE log = %s AND last_seq >= %s AND last_seq <= %s AND first_seq >= %s
+
 -- name: insert-blob
 INSERT INTO blob (digest, salt, data) VALUES (%s, %s, %s) ON CONFLICT (digest) DO NOTHING
 
@@ -391,7 +443,7 @@ GRANT "{schema}_application" TO "{schema}_conductor", "{schema}_operator";
 GRANT INSERT ON "{schema}".entry, "{schema}".tile TO "{schema}_conductor";
 GRANT INSERT, UPDATE ON "{schema}".seal, "{schema}".spec, "{schema}".tick, "{schema}".round, "{schema}".lane,
     "{schema}".paper, "{schema}".request, "{schema}".decision, "{schema}".signature, "{schema}".lane,
-    "{schema}".person, "{schema}".person_key, "{schema}".agent_key
+    "{schema}".person, "{schema}".person_key, "{schema}".agent_key, "{schema}".log_segment
     TO "{schema}_conductor";
-GRANT INSERT, DELETE ON "{schema}".blob TO "{schema}_conductor";
+GRANT INSERT, DELETE ON "{schema}".blob, "{schema}".log_block TO "{schema}_conductor";
 GRANT UPDATE ON "{schema}".lease TO "{schema}_conductor";

@@ -7,7 +7,6 @@ that was released, as it was.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import contextlib
 import hashlib
@@ -184,7 +183,7 @@ def _seed_of(pem: bytes) -> bytes | None:
     if not pem.startswith(_PEM_HEAD) or not pem.endswith(_PEM_TAIL):
         return None
     try:
-        key = base64.b64decode(pem[len(_PEM_HEAD) : -len(_PEM_TAIL)], validate=True)
+        key = binascii.a2b_base64(pem[len(_PEM_HEAD) : -len(_PEM_TAIL)], strict_mode=True)
     except binascii.Error:
         return None
     seed = key.removeprefix(_PKCS8_ED25519)

@@ -16,6 +16,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from runwright.adapters.blocks import blocks
 from runwright.kernel.errors import (
     CommitUnknown,
@@ -32,7 +34,7 @@ from runwright.kernel.ports import Batch, Request, Row, SealRow, StoredEntry, Ta
 from runwright.kernel.run import Content
 
 #: The version of the schema, in `PRAGMA user_version`.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 #: "RWL1" in `PRAGMA application_id`, so that `file` and others can tell.
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.
@@ -269,6 +271,15 @@ class SqliteStore:
             db.executemany(
                 _SQL["insert-tile"], [(tile.level, tile.index, tile.hash) for tile in batch.tiles]
             )
+        for block in batch.blocks:
+            place = (block.log, block.first_seq - 1)
+            added = db.execute(_SQL["insert-block"], (*msgspec.structs.astuple(block), *place))
+            if added.rowcount != 1:
+                message = f"{self.path}: log {block.log} does not end before {block.first_seq}"
+                raise StoreCorrupt(message)
+        for span in batch.retired:
+            gone = (span.log, span.first_seq, span.last_seq, span.first_seq)
+            db.execute(_SQL["retire-blocks"], gone)
         if batch.contents:
             values = [(item.digest, item.salt, item.data) for item in batch.contents]
             db.executemany(_SQL["insert-blob"], values)
@@ -381,27 +392,32 @@ class SqliteStore:
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`."""
-        columns = self._table(table).columns
-        names = [*(where or {}), *([order.removeprefix("-")] if order else [])]
-        unknown = set(names) - set(columns)
+        """Return rows whose columns equal `where` and lie above `after`."""
+        where, after, held = where or {}, after or {}, self._table(table)
+        by = [order.removeprefix("-")] if order else []
+        unknown = {*where, *after, *by, *columns} - set(held.columns)
         require(not unknown, f"table {table} has no columns {sorted(unknown)}")
-        names = [f'"{name}"' for name in columns]
+        require(not set(after) & set(held.types), f"{sorted(after)} have no order on every store")
+        shown = columns or held.columns
+        names = [f'"{name}"' for name in shown]
         # Names of tables and columns are checked against the schema; values are always bound.
         statement = f'SELECT {", ".join(names)} FROM "{table}"'  # noqa: S608
-        if where:
-            tests = (
-                f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
-                for name, value in where.items()
-            )
+        tests = [
+            f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
+            for name, value in where.items()
+        ]
+        tests += [f'"{name}" > ?' for name in after]
+        if tests:
             statement += " WHERE " + " AND ".join(tests)
         if order:
             statement += f' ORDER BY "{order.removeprefix("-")}"' + (" DESC" * (order[0] == "-"))
         if limit:
             statement += f" LIMIT {int(limit)}"
-        values = [value for value in (where or {}).values() if value is not None]
-        return [dict(zip(columns, row, strict=True)) for row in self._one(statement, values)]
+        values = [value for value in where.values() if value is not None] + [*after.values()]
+        return [dict(zip(shown, row, strict=True)) for row in self._one(statement, values)]
 
     def version(self) -> int:
         """Return the version of the schema."""

@@ -53,6 +53,8 @@ CREATE TABLE spec (
     since_ms   INTEGER NOT NULL,
     -- What it runs by: JSON of its schedule, or of what operators made of it.
     in_force   TEXT NOT NULL,
+    -- When a stream of it ran for the first time; 0: never.
+    opened_ms  INTEGER NOT NULL DEFAULT 0,
     seq        INTEGER NOT NULL,
     PRIMARY KEY (kind, name)
 );
@@ -187,6 +189,44 @@ CREATE TABLE signature (
 );
 CREATE INDEX signature_waiting ON signature (seq) WHERE value = '';
 
+-- The input logs of streams: one row for each commit. A block is never edited; those of segments
+-- that were sealed may be deleted.
+CREATE TABLE log_block (
+    log       TEXT NOT NULL,
+    last_seq  INTEGER NOT NULL,
+    number    INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    first_ms  INTEGER NOT NULL,
+    last_ms   INTEGER NOT NULL,
+    -- Bytes of its records.
+    size      INTEGER NOT NULL,
+    digest    BLOB NOT NULL,
+    head      BLOB NOT NULL,
+    body      BLOB NOT NULL,
+    PRIMARY KEY (log, last_seq)
+);
+CREATE TRIGGER log_block_is_never_edited BEFORE UPDATE ON log_block
+BEGIN SELECT RAISE(ABORT, 'a block of a log is never edited'); END;
+
+-- Segments of input logs that are sealed in the ledger: made of entries alone.
+CREATE TABLE log_segment (
+    kind      TEXT NOT NULL,
+    name      TEXT NOT NULL,
+    idx       INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq  INTEGER NOT NULL,
+    blocks    INTEGER NOT NULL,
+    root      TEXT NOT NULL,
+    head      TEXT NOT NULL,
+    first_ms  INTEGER NOT NULL,
+    last_ms   INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    -- The entry that says that its blocks were deleted.
+    retired   INTEGER,
+    PRIMARY KEY (kind, name, idx)
+) WITHOUT ROWID;
+
 -- name: insert-entry
 INSERT INTO entry (seq, raw, leaf) VALUES (?, ?, ?)
 
@@ -196,6 +236,16 @@ INSERT INTO tile (level, idx, hash) VALUES (?, ?, ?)
 -- name: insert-seal
 INSERT INTO seal (size, root, note) VALUES (?, ?, ?)
 ON CONFLICT (size) DO UPDATE SET root = excluded.root, note = excluded.note
+
+-- name: insert-block
+-- Only as the next of its log: nothing is written when somebody else wrote one.
+INSERT INTO log_block
+    (log, last_seq, number, first_seq, first_ms, last_ms, size, digest, head, body)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+WHERE coalesce((SELECT max(last_seq) FROM log_block WHERE log = ?), -1) = ?
+
+-- name: retire-blocks
+DELETE FROM log_block WHERE log = ? AND last_seq >= ? AND last_seq <= ? AND first_seq >= ?
 
 -- name: insert-blob
 INSERT INTO blob (digest, salt, data) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING

@@ -23,6 +23,7 @@ from runwright.adapters import supervisor as words
 from runwright.adapters.children import (
     PATH,
     READ_BYTES,
+    SOURCE_BYTES_MAX,
     Child,
     Launcher,
     LauncherLost,
@@ -56,8 +57,6 @@ IMPORT_S: Final = 60.0
 REFUSED_S: Final = 300.0
 #: Seconds for which files of an installation, which no function may write, are not compared again.
 INSTALLED_S: Final = 0.1
-#: The longest script that is forked.
-SOURCE_BYTES_MAX: Final = 4 << 20
 #: Characters of a reason.
 REASON_MAX: Final = 300
 #: A file system may give two changes this close the same time, nanoseconds.

@@ -13,7 +13,7 @@ import sys
 from typing import Final, NoReturn
 
 from runwright.cli import plain
-from runwright.cli.startup import import_msgspec
+from runwright.cli.startup import import_msgspec, put_off
 from runwright.cli.terminal import echo, style
 from runwright.kernel.errors import Exit, RunwrightError, StoreUnwritable
 
@@ -28,6 +28,7 @@ def main() -> None:
     # Nothing that is imported from here on is ever garbage; looking for some takes a tenth of it.
     gc.freeze()
     gc.set_threshold(GARBAGE_MIN)
+    put_off()
     as_json = "--json" in sys.argv
     try:
         status = _conduct(sys.argv[1:])
@@ -66,9 +67,13 @@ def _conduct(words: list[str]) -> int:
 
         return root.main()
     import_msgspec()
-    from runwright.cli import output, run  # lazy: most commands run nothing
+    # lazy: most commands run nothing, and what these import was put off first
+    from pathlib import Path  # lazy: as above
 
-    return run.run(output.settings_at(asked.start, asked.settings), asked.name, asked.options)
+    from runwright.cli import output, run  # lazy: as above
+
+    settings = output.settings_at(Path(asked.start).absolute(), asked.settings)
+    return run.run(settings, asked.name, asked.options)
 
 
 def _leave(status: int) -> NoReturn:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from types import SimpleNamespace
+from typing import Any, Final
 
 #: What click gives the command for the options that are not said.
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -26,10 +26,11 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 _VALUES: Final = {"--function": "function", "--at": "at"}
 
 
-class Asked(NamedTuple):
-    """A run that is asked for."""
+class Asked(SimpleNamespace):
+    """A run that is asked for; no Struct, because `--version` does without msgspec."""
 
-    start: Path
+    #: The folder as it is said.
+    start: str
     #: NAME=VALUE.
     settings: tuple[str, ...]
     name: str
@@ -72,7 +73,7 @@ def _read(words: Iterator[str]) -> Asked:
     # As click looks at a folder.
     if len(names) != 1 or not (os.path.isdir(project) and os.access(project, os.R_OK)):  # noqa: PTH112
         raise _NotPlain
-    return Asked(Path(project).absolute(), tuple(settings), names[0], options)
+    return Asked(start=project, settings=tuple(settings), name=names[0], options=options)
 
 
 def _word(words: Iterator[str]) -> str:

@@ -18,6 +18,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("init", "Make a project: its keys, its store, its ledger."),
     "apply": ("apply", "Apply spec files: what may run from now on."),
     "run": ("run_command", "Run a spec once, or on its schedule."),
+    "streams": ("streams", "Run streams of events; show, follow, audit and plan them."),
+    "replay": ("replay", "Execute a stream's runs again and compare what was published."),
     "exec": ("exec", "Run one command as a sealed run, without a spec."),
     "show": ("show", "Show runs, one run, the ledger, the schedule or the outbox."),
     "export": ("export", "Write the bundle of a run for an auditor."),

@@ -55,7 +55,7 @@ def hand_over(loaded: Loaded, wanted: Request, messages: Messages) -> Any:
         messages("request.submitted", id=wanted.id, kind=wanted.kind)
         while True:
             bell.wait(LOOK_S)
-            if store.rows("request", {"id": wanted.id})[0]["state"] == "done":
+            if store.rows("request", {"id": wanted.id}, columns=("state",))[0]["state"] == "done":
                 return answer(store, wanted.id)
             _conduct_if_free(loaded, store, messages)
     finally:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from runwright.cycles.budget import permit
+from runwright.cycles.closing import reconcile
 from runwright.cycles.fold import fold
 from runwright.cycles.judge import judge
 from runwright.cycles.observe import observe
 from runwright.cycles.plan import plan
-from runwright.cycles.reconcile import reconcile
 from runwright.cycles.registry import declare
 from runwright.cycles.report import report
 from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of

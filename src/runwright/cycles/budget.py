@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 
-from runwright.cycles.discrepancy import number
 from runwright.cycles.spec import Budget, CycleSpec
 from runwright.kernel.ports import Row, World
 from runwright.kernel.run import Outcome, Round, RunPlan, Tick, instant_text
@@ -153,6 +152,8 @@ def used_by(outcome: Any, usage: Any) -> Used:
         return used
     if not isinstance(usage, Mapping):
         return msgspec.structs.replace(used, unreadable="steps")
+    from runwright.cycles.discrepancy import number  # lazy: few functions report what they use
+
     steps, cost = number(usage.get("steps", 0)), number(usage.get("cost", 0))
     if steps is None or steps < 0 or steps != steps.to_integral_value():
         return msgspec.structs.replace(used, unreadable="steps")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runwright.cycles import budget, snapshots
+from runwright.cycles import budget
 from runwright.cycles.report import bundle, hash_chain_id
 from runwright.cycles.spec import CycleSpec
 from runwright.kernel.ports import Row
@@ -25,6 +25,8 @@ _DECISIONS: Final = {
     "interrupted": "INTERRUPTED",
     "skipped": "SKIPPED",
 }
+#: The entries that `snapshots` makes rows of.
+_RECONCILED: Final = frozenset({"state.reconciled", "suspension.requested", "decision.made"})
 #: The table whose counters move.
 SCHEDULE: Final = "orchestrator_schedule"
 #: The action of one function.
@@ -54,7 +56,12 @@ def fold(recorded: Recorded, tables: Tables) -> Sequence[Row]:
     """Return the rows of an entry: of a spec, of a cycle, of a function, of an erasure."""
     answer = _FOLDS.get(recorded.entry.type)
     rows = list(answer(recorded, tables)) if answer else []
-    return [*rows, *budget.fold(recorded, tables), *snapshots.fold(recorded, tables)]
+    rows += budget.fold(recorded, tables)
+    if recorded.entry.type in _RECONCILED:
+        from runwright.cycles import snapshots  # lazy: a cycle is reconciled when it has ended
+
+        rows += snapshots.fold(recorded, tables)
+    return rows
 
 
 def _registered(recorded: Recorded, tables: Tables) -> Iterator[Row]:

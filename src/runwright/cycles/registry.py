@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from runwright.cycles import timetable
-from runwright.cycles.reconcile import WEIGHTS, default_weights
 from runwright.cycles.spec import ORCHESTRATOR, CycleSpec, Task, TaskConfig, check_spec, read_config
 from runwright.kernel.errors import InvalidSpec, UnknownName, Usage
 from runwright.kernel.ports import Row
@@ -45,6 +44,9 @@ def declare(
     check_spec(spec)
     others = [found for found in _specs(tables) if found.name != spec.name]
     schedules = _schedules(spec, tables, others)
+    # lazy: only `apply` declares
+    from runwright.cycles.reconcile import WEIGHTS, default_weights  # lazy: as above
+
     weights = default_weights(spec.orchestrator, tables.get(WEIGHTS))
     for site in tables.get("adopted", ()):
         if site["name"] == "task_registry":

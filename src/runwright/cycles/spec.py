@@ -18,13 +18,13 @@ FUNCTION_TIMEOUT_S: Final = 300
 CYCLE_INTERVAL_S: Final = 3600
 #: The type of the row by which an orchestrator is known.
 ORCHESTRATOR: Final = "SYSTEM_ORCHESTRATOR"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_AMOUNT: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
+_VARIABLE: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+_AMOUNT: Final = r"[0-9]{1,15}(\.[0-9]{1,12})?"
 #: The most modules that a function may have imported ahead.
 IMPORTS_MAX: Final = 100
-_MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_HOST_PORT: Final = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
+_MODULE: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_HOST_PORT: Final = r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})"
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,13 +141,13 @@ def agents_of(spec: CycleSpec) -> tuple[str, ...]:
 
 def check_spec(spec: CycleSpec) -> None:
     """Refuse a spec that cannot be meant. Raises: invalid-spec, naming the key."""
-    if not _NAME.fullmatch(spec.name):
+    if not re.fullmatch(_NAME, spec.name):
         raise InvalidSpec(f"name: {spec.name!r} is not of letters, digits, '_', '.', '-'")
     if spec.function_timeout_s <= 0:
         raise InvalidSpec(f"function_timeout_s: {spec.function_timeout_s} is not above 0")
     for key in ("orchestrator", "schedule_name"):
         text = getattr(spec, key)
-        if (text or key == "orchestrator") and not _NAME.fullmatch(text):
+        if (text or key == "orchestrator") and not re.fullmatch(_NAME, text):
             raise InvalidSpec(f"{key}: {text!r} is not of letters, digits, '_', '.', '-'")
     if ORCHESTRATOR in (spec.task_type, *(task.task_type for task in spec.tasks)):
         raise InvalidSpec(f"task_type: {ORCHESTRATOR} is that of the orchestrator itself")
@@ -155,7 +155,7 @@ def check_spec(spec: CycleSpec) -> None:
     names: set[str] = {spec.orchestrator}
     for index, task in enumerate(spec.tasks):
         key = f"tasks[{index}]"
-        if not _NAME.fullmatch(task.task_name):
+        if not re.fullmatch(_NAME, task.task_name):
             raise InvalidSpec(f"{key}.task_name: {task.task_name!r} is not a name")
         if task.task_name == spec.orchestrator:
             raise InvalidSpec(f"{key}.task_name: {task.task_name} is that of the orchestrator")
@@ -172,7 +172,7 @@ def _check_budgets(spec: CycleSpec) -> None:
     names: set[str] = set()
     for index, budget in enumerate(spec.budgets):
         key, limits = f"budgets[{index}]", budget.limits
-        if not _NAME.fullmatch(budget.name):
+        if not re.fullmatch(_NAME, budget.name):
             raise InvalidSpec(f"{key}.name: {budget.name!r} is not a name")
         if budget.name in names:
             raise InvalidSpec(f"{key}.name: {budget.name} is declared twice")
@@ -184,7 +184,7 @@ def _check_budgets(spec: CycleSpec) -> None:
         if all(value is None for value in given.values()):
             raise InvalidSpec(f"{key}.limits: give at least one of {', '.join(given)}")
         for name, value in given.items():
-            if value is not None and not _AMOUNT.fullmatch(str(value)):
+            if value is not None and not re.fullmatch(_AMOUNT, str(value)):
                 raise InvalidSpec(f"{key}.limits.{name}: {value!r} is not a plain number from 0 on")
         _check_timezone(f"{key}.timezone", budget.timezone)
 
@@ -227,13 +227,13 @@ def read_config(text: str) -> tuple[TaskConfig, str]:
         if not names or len(names) > IMPORTS_MAX:
             return config, f"warm.imports: {len(names)} names, not 1 to {IMPORTS_MAX}"
         for name in names:
-            if not _MODULE.fullmatch(name):
+            if not re.fullmatch(_MODULE, name):
                 return config, f"warm.imports: {name!r} is not the name of a module"
     strings = (config.function_path, *config.command, *config.args, *config.write)
     if any("\0" in text for text in strings):
         return config, "a path or an argument holds a NUL byte"
     for name in (*config.env, *config.secret):
-        if not _VARIABLE.fullmatch(name):
+        if not re.fullmatch(_VARIABLE, name):
             return config, f"env: {name!r} is not the name of a variable"
     if set(config.secret) - set(config.env):
         ungranted = ", ".join(sorted(set(config.secret) - set(config.env)))
@@ -255,7 +255,7 @@ def network_of(value: object) -> Literal["any", "none"] | tuple[str, ...]:
 
 
 def _is_host_port(text: str) -> bool:
-    found = _HOST_PORT.fullmatch(text)
+    found = re.fullmatch(_HOST_PORT, text)
     return found is not None and 0 < int(found[1]) < 1 << 16
 
 

@@ -5,10 +5,12 @@
     |  |- RollbackDetected, SignerMemoryLost, StoreCorrupt, StoreUnwritable, CommitUnknown
     |  |- StoreUnreachable, LeaseLost
     |- Deferred        not now: somebody else has it, or it may work later           exit 75
-    |  `- StoreBusy
+    |  |- StoreBusy
+    |  `- BufferFull
     |- WorkFailed      this unit of work did not succeed                             exit 5
     |- Usage           the caller: an argument, a file, a setting                    exit 2
     |  |- InvalidSpec, InvalidSetting, UnknownName, NotCanonical, StoreMissing, StoreVersion
+    |  |- InputsRetired
     |  |- Denied, Frozen  what a person may not decide, or has decided against
     |  `- Refused      a demand that cannot be met here
     |- VerificationFailed                                                            exit 6
@@ -136,6 +138,16 @@ class StoreBusy(Deferred):
     hint = "Wait for it to end, or submit one-shot runs: they are taken by the one that conducts."
 
 
+class BufferFull(Deferred):
+    """The input log holds as many records as it may."""
+
+    code = "buffer-full"
+    hint = (
+        "Nothing was taken and nothing dropped: the source waits until segments of the log are "
+        "retired. `buffer_retention` of the stream says how many records may be there."
+    )
+
+
 class WorkFailed(RunwrightError):
     """A unit of work did not succeed."""
 
@@ -195,6 +207,16 @@ class NotCanonical(Usage):
 
     code = "not-canonical"
     hint = "Give a float as the decimal of its shortest form, a string."
+
+
+class InputsRetired(Usage):
+    """The records were deleted when their segment of the input log was retired."""
+
+    code = "inputs-retired"
+    hint = (
+        "Their segments are in the ledger as log.sealed and log.retired; a copy of the store from "
+        "before can still be replayed."
+    )
 
 
 class StoreMissing(Usage):

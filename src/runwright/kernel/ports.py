@@ -10,9 +10,10 @@ import msgspec
 from runwright.kernel.errors import RunwrightError
 from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - offered here too
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
+from runwright.kernel.record.ledger import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
-from runwright.kernel.run import Content, Executed, Ref, Round, RunPlan
+from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 
 # ---------------------------------------------------------------------------------------- store
 
@@ -43,6 +44,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     reply: str = ""
 
 
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Blocks of a log that are deleted: those that lie wholly in a range of ingest_seq."""
+
+    log: str
+    first_seq: int
+    last_seq: int
+
+
 class Batch(msgspec.Struct, kw_only=True):
     """What one transaction writes."""
 
@@ -51,6 +60,10 @@ class Batch(msgspec.Struct, kw_only=True):
     contents: list[Content] = []
     rows: list[Row] = []
     seals: list[SealRow] = []
+    #: Blocks of input logs, each the next of its log.
+    blocks: list[StoredBlock] = []
+    #: Blocks of input logs that are deleted.
+    retired: list[Span] = []
     #: Digests of blobs to delete, with their salts.
     erased: list[str] = []
     #: Tables that are emptied before `rows` are written.
@@ -66,6 +79,8 @@ class Batch(msgspec.Struct, kw_only=True):
             or self.contents
             or self.rows
             or self.seals
+            or self.blocks
+            or self.retired
             or self.erased
             or self.emptied
         )
@@ -129,8 +144,14 @@ class Reader(Protocol):
         *,
         order: str = "",
         limit: int = 0,
+        after: Mapping[str, Any] | None = None,
+        columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
-        """Return rows whose columns equal `where`; order is "column" or "-column"."""
+        """Return rows whose columns equal `where`; order is "column" or "-column".
+
+        Columns of integers or text that `after` names lie above its values. Only the `columns` that
+        are named come back; none named: all.
+        """
 
 
 class Store(Reader, Protocol):
@@ -165,8 +186,37 @@ class Store(Reader, Protocol):
 # ---------------------------------------------------------------------------------------- world
 
 
+class LogEnd(msgspec.Struct, frozen=True):
+    """Where a log ends at an instant."""
+
+    #: The highest ingest_seq that was stamped at or before it; 0: none.
+    seq: int
+    #: The block that holds it, and its digest, hex; -1 and "": none.
+    block: int
+    digest: str
+
+
+class LogReader(Protocol):
+    """A log of events, as far as plans need it."""
+
+    def end_at(self, planned_ms: int) -> LogEnd:
+        """Return where it ends at an instant that it is closed through."""
+
+    def first_of(self, key: str, end: int) -> int | None:
+        """Return the first ingest_seq of a key up to an end; None: there is none."""
+
+    def slice(self, cut: Cut) -> Sequence[bytes]:
+        """Return the records of a cut, as the bytes that arrived. Raises: inputs-retired."""
+
+
 class World(Protocol):
     """What `observe` may ask: rows of the tables, and the folders of the spec."""
+
+    def log(self, name: str) -> LogReader:
+        """Return a log by the name of its spec. Raises: usage when no stream of it runs here."""
+
+    def memory(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the last outcome of each lane left."""
 
     def rows(self, table: str, where: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return rows of a table as they stand now."""
@@ -239,10 +289,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sink(Protocol):
-    """Where papers go."""
+    """Where papers go; one with a true `is_batched` gets many at once."""
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
-        """Deliver in order and durably. Raises: deferred when it did not work now."""
+        """Deliver in order and durably. Raises: deferred when it did not work now.
+
+        After an error the same papers come again, the first of them alone.
+        """
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -268,6 +321,10 @@ class EventSource(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing will ever come again."""
+
+    @property
+    def look_s(self) -> float | None:
+        """Seconds after which to ask again when nothing came; None: it wakes who waits."""
 
     def poll(self, most: int) -> Arrival | None:
         """Return what has arrived, at most so many events; None when nothing has.

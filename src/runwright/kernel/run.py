@@ -156,6 +156,13 @@ class Call(_Strict, frozen=True, tag="call"):
     #: "package.module:function".
     name: str
     args: Mapping[str, Any] = {}
+    #: Milliseconds that it may take in a place of processes, which ends it then; 0: no limit.
+    timeout_ms: int = 0
+    #: Address space in MiB of the process that it executes in there; 0: no limit.
+    memory_mib: int = 0
+    #: Whether that process has no network, and writes only to its scratch folder (T1): "wished"
+    #: where the machine holds it, "demanded" refuses the call elsewhere.
+    confined: Literal["", "wished", "demanded"] = ""
 
 
 class Limits(_Strict, frozen=True):
@@ -248,6 +255,8 @@ class RunPlan(_Strict, frozen=True):
     inputs: tuple[Ref, ...] = ()
     #: What the run reads of a log; its records are the inputs, as the bytes that arrived.
     cut: Cut | None = None
+    #: What of the lane's memory changes when the run ends without leaving one of its own.
+    leaves: Mapping[str, Any] | None = None
     #: Digest of all that the result may depend on; a pure run of equal content may be reused.
     content: str = ""
     #: On whose behalf it executes.

@@ -6,7 +6,7 @@ A workload never holds the store, the ledger or the outbox, so it cannot act bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,11 +18,13 @@ from runwright.kernel.record.entries import (
     SuspensionRequested as SuspensionRequested,  # noqa: PLC0414
 )
 from runwright.kernel.run import (
+    ONCE,
     Content,
     Facts,
     InForce,
     Memory,
     Outcome,
+    Retry,
     Round,
     RunPlan,
     Schedule,
@@ -82,10 +84,14 @@ class Insert(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     characters: int = 500
 
 
+#: The sink of papers that are read where they are: nothing delivers them, and none waits.
+LOG: Final = "log"
+
+
 class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that leaves: delivered at least once, in order, until acknowledged."""
 
-    #: The sink: "files", …
+    #: The sink: "files", …; "log": it stays in the store, for those who read it there.
     sink: str
     #: The name in the sink: a relative path for files.
     name: str
@@ -176,6 +182,42 @@ class Kept(Protocol):
         """Return kept bytes by digest; None when they were erased."""
 
 
+class Decoded(NamedTuple):
+    """A chunk of events as a workload reads them; nothing is dropped, whatever it holds."""
+
+    #: As they arrived; one that cannot be read is replaced by an event that says so.
+    items: list[bytes]
+    #: Whose each is: the symbol.
+    keys: list[str]
+    #: When each was received, epoch ms.
+    stamps: list[int]
+    #: What each is: the event type.
+    kinds: list[str]
+
+
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """How a spec takes in events and when it ticks; all of it pure."""
+
+    #: The source_ids, in the order of the spec.
+    sources: Sequence[str]
+    #: clock: events are stamped and ticks fall due by the clock; events: by their own time.
+    time: Literal["clock", "events"]
+    #: (source_id, items, received_ms) -> what they are.
+    decode: Callable[[str, list[bytes], int], Decoded]
+    #: (last planned instant or None, when the stream was opened) -> the next planned instant.
+    next_ms: Callable[[int | None, int], int]
+    #: Key counts by status of a tick -> how many events of each type it published.
+    published: Callable[[Mapping[str, int]], Mapping[str, int]]
+    #: After a restart, record the missed ticks as skipped instead of conducting them.
+    skips_missed: bool = False
+    #: Events that one commit takes in at most.
+    block_max: int = 1_000
+    #: How often a source that is away is asked again.
+    ingestion_retry: Retry = ONCE
+    #: Milliseconds after which an outbox that stays full degrades the stream; None: never.
+    max_block_ms: int | None = None
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of work: the answers to five questions, all but `observe` and the calls pure."""
 
@@ -213,6 +255,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     #: Return the bodies of entries that hold what the tables say of a round against the record.
     #: Asked once its verdict is durable, and again after a crash; committed together.
     reconcile: Callable[[Closed, Kept], Sequence[Any]] | None = None
+    #: How a spec of this kind takes in events; None: it reads no log.
+    flow: Callable[[Any], Flow] | None = None
 
 
 def register_nothing(

@@ -291,6 +291,7 @@ class Rig:
         seal_every_s: float = 1.0,
         outbox_max: int = 10_000,
         meanwhile: Sequence[Callable[[], object]] = (),
+        **ports: Any,
     ) -> None:
         self.folder = folder
         self.clock = clock or ToyClock()
@@ -331,6 +332,7 @@ class Rig:
             codes={"toy": "c0de"},
             outbox_max=outbox_max,
             meanwhile=meanwhile,
+            **ports,
         )
         self.conductor = Conductor(self.ports, stop=self.stop)
         self.bell = ToyBell(self.clock, self.stop)

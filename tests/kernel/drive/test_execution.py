@@ -10,7 +10,7 @@ import pytest
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.execution import BATCH_MAX, MESSAGE_MAX, VALUE_MAX
 from runwright.kernel.errors import InternalError, Refused, StoreCorrupt, StoreUnwritable
-from runwright.kernel.run import Rate, Ref, Retry
+from runwright.kernel.run import Cut, Rate, Ref, Retry
 from tests.kernel.drive.rig import plan_of, round_of, workload_of
 
 
@@ -466,6 +466,51 @@ def test_an_input_is_checked_before_it_is_read(on_sqlite, state: str):
     with pytest.raises(StoreCorrupt, match=f"of a is {state}"):
         made.conduct()
     assert len(made.entries("run.finished")) == 1
+
+
+def test_a_cut_is_resolved_into_the_records_of_the_log(rig):
+    """After what is named by digest; each run gets its own, and an empty cut is none."""
+    log = {"a": [b"one", b"two"], "b": [b"three"], "c": []}
+
+    def observe(spec, tick, world):
+        return {"ref": msgspec.to_builtins(world.keep(b"large"))}
+
+    def plan(seen):
+        if seen.done:
+            return None
+        ref = Ref(**seen.facts["ref"])
+        runs = [
+            plan_of("a", inputs=(ref,), cut=Cut(log="ticks", key="a", first=3, last=9)),
+            plan_of("b", cut=Cut(log="ticks", key="b", first=1, last=9)),
+            plan_of("c", cut=Cut(log="ticks", key="c", first=10, last=9)),
+            plan_of("d"),
+        ]
+        return round_of(runs=runs)
+
+    asked = []
+
+    class Reading:
+        def slice(self, cut):
+            asked.append(cut)
+            return log[cut.key]
+
+    made = rig(workload_of(observe=observe, plan=plan))
+    made.conductor.logs["ticks"] = Reading()
+    made.conduct()
+    found = {e.body.key: e.body.value["inputs"] for e in made.entries("run.finished")}
+    assert found == {"a": ["large", "one", "two"], "b": ["three"], "c": [], "d": []}
+    assert asked[0] == Cut(log="ticks", key="a", first=3, last=9)
+    assert [cut.key for cut in asked] == ["a", "b", "c"]
+
+
+def test_a_cut_without_a_log_refuses_the_tick(rig):
+    """Nothing is planned that could not be executed; the message says what to do."""
+    cut = Cut(log="ticks", key="a", first=1, last=2)
+    made = rig(workload_of(round_of(runs=[plan_of("a", cut=cut)])))
+    refused = made.conduct()
+    assert refused.error == "usage"
+    assert refused.message == "a run reads a of the log 'ticks', and this conductor has no log"
+    assert made.types(2) == ["tick.refused"]
 
 
 def test_a_run_that_defers_while_the_round_stops_is_not_repeated(rig):

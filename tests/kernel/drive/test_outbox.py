@@ -7,21 +7,21 @@ import json
 import pytest
 
 from runwright.kernel.canonical import commitment
-from runwright.kernel.drive.outbox import READ_MAX, paper_rows
+from runwright.kernel.drive.outbox import READ_MAX, SinkLimits, paper_rows
 from runwright.kernel.errors import Deferred, Halt, StoreUnwritable, Usage
-from runwright.kernel.run import Content
+from runwright.kernel.run import Content, Retry
 from runwright.kernel.workload import Insert, Paper
 from tests.kernel.drive.rig import NOW_MS, defers, round_of, workload_of
 
 
-def papers(made, *names: str, seq: int = 1, **fields) -> None:
+def papers(made, *names: str, seq: int = 1, is_waiting: bool = True, **fields) -> None:
     """Commit papers to the sink "list", or to the one named before a slash."""
     found = []
     for name in names:
         sink, _, rest = name.rpartition("/")
         found.append(Paper(sink=sink or "list", name=rest, body=f'"{rest}"', **fields))
     made.writer.commit(rows=paper_rows(found, seq=seq, round_id=f"{seq:064}"))
-    made.conductor.outbox.waiting = True
+    made.conductor.outbox.waiting = made.conductor.outbox.waiting or is_waiting
     made.store.batches.clear()
 
 
@@ -188,6 +188,124 @@ def test_a_full_outbox_refuses_ticks(rig):
     made.clock.advance(1)
     made.conductor.outbox.pump()
     assert made.conduct().verdict == "PASS"
+
+
+def test_papers_are_counted_without_being_read_again(rig):
+    """What is written and what leaves is counted as it happens; a start counts what it finds."""
+    made = rig(outbox_max=3)
+    papers(made, "a", "b")
+    made.sink.failures = defers(1)
+    made.conductor.outbox.pump()
+    assert made.conductor.outbox.why_full() == ""
+    asked, inner = [], made.store._inner.rows
+    made.store.rows = lambda *args, **how: asked.append(how) or inner(*args, **how)
+    papers(made, "other/c", seq=2)
+    assert made.conductor.outbox.why_full() == "3 papers wait in the outbox: no new ticks"
+    assert asked == []
+    made.clock.advance(1)
+    made.conductor.outbox.pump()
+    assert made.conductor.outbox.is_full() is False
+    papers(made, "d", "e", seq=3)
+    assert made.conductor.outbox.is_full() is False
+    papers(made, "f", seq=4)
+    assert made.conductor.outbox.is_full() is True
+    again = made.again(outbox_max=3)
+    assert again.conductor.outbox.is_full() is True
+    assert again.again(outbox_max=4).conductor.outbox.is_full() is False
+
+
+def test_papers_to_the_log_stay_and_wait_for_nothing(rig):
+    """They are in the store as they were written; nothing delivers them, and none is counted."""
+    made = rig(outbox_max=1)
+    assert made.conductor.outbox.pump() is None
+    papers(made, "log/a", "log/b", is_waiting=False)
+    assert made.conductor.outbox.waiting is False
+    papers(made, "log/c", seq=2, hold="sealed")
+    assert made.conductor.outbox.is_full() is False
+    assert made.conductor.outbox.pump() is None
+    assert made.commits() == []
+    found = [(row["name"], row["state"], row["body"]) for row in made.store.rows("paper")]
+    assert found == [(name, "kept", f'"{name}"'.encode()) for name in "abc"]
+
+
+def test_a_sink_with_a_limit_of_its_own_is_named_when_it_is_full(rig):
+    """Its papers count for it alone, and those of the others among themselves."""
+    made = rig(workload_of(round_of("a")), outbox_max=3, limits={"list": SinkLimits(most=2)})
+    papers(made, "a", "other/x", "other/y")
+    assert made.conductor.outbox.why_full() == ""
+    papers(made, "b", seq=2)
+    assert made.conductor.outbox.why_full() == "2 papers wait for the sink 'list': no new ticks"
+    with pytest.raises(Deferred, match="2 papers wait for the sink 'list': no new ticks"):
+        made.conduct()
+    again = made.again(outbox_max=2, limits={"list": SinkLimits(most=3)})
+    assert again.conductor.outbox.why_full() == "2 papers wait in the outbox: no new ticks"
+    again.conductor.outbox.pump()
+    assert again.conduct().verdict == "PASS"
+
+
+def test_a_sink_with_waits_of_its_own_is_asked_again_after_them(rig):
+    """After the last attempt that it names, at the longest wait; others wait as ever."""
+    retry = Retry(attempts=3, min_s=0.1, max_s=0.4)
+    made = rig(limits={"list": SinkLimits(retry=retry)})
+    papers(made, "a")
+    papers(made, "other/x", seq=2)
+    made.sink.failures, made.other.failures = defers(4), defers(1)
+    waits = []
+    while (wait_s := made.conductor.outbox.pump()) is not None and not made.sink.names:
+        waits.append(wait_s)
+        made.clock.advance(wait_s)
+    assert waits == [0.1, 0.2, 0.4, 0.3, 0.1]
+    assert made.other.names == ["x"]
+
+
+def test_a_sink_that_takes_many_gets_a_page_at_once(rig):
+    """One call and one commit for each page, in order; one that is held ends a page."""
+    made = rig(seal_every_s=60)
+    made.sink.is_batched = True
+    names = [f"p{index}" for index in range(READ_MAX + 2)]
+    papers(made, *names)
+    papers(made, "other/x", "other/y", seq=0)
+    papers(made, "held", "after", seq=made.writer.next_seq, hold="sealed")
+    made.conductor.outbox.pump()
+    assert made.sink.names == names
+    assert (made.sink.asked, made.other.asked) == (2, 2)
+    assert [len(batch.rows) for batch in made.store.batches] == [READ_MAX + 2, 2]
+    made.apply("second")
+    made.writer.seal()
+    made.conductor.outbox.pump()
+    assert made.sink.names == [*names, "held", "after"]
+    assert made.sink.asked == 3
+
+
+def test_after_a_page_that_did_not_arrive_its_first_paper_goes_alone(rig):
+    """What a sink can never take is found out, and what came before it is acknowledged."""
+    made = rig()
+    made.sink.is_batched = True
+    papers(made, "a", "b", "c")
+    made.sink.failures = defers(1)
+    assert made.conductor.outbox.pump() == 1.0
+    rows = made.store.rows("paper", order="idx")
+    assert [(row["state"], row["attempts"]) for row in rows] == [("open", n) for n in (1, 0, 0)]
+    calls, deliver = [], made.sink.deliver
+
+    def picky(deliveries):
+        calls.append([delivery.name for delivery in deliveries])
+        if "b" in calls[-1]:
+            raise ValueError("too large")
+        deliver(deliveries)
+
+    made.sink.deliver = picky
+    made.clock.advance(1)
+    made.conductor.outbox.pump()
+    made.clock.advance(1)
+    made.conductor.outbox.pump()
+    assert calls == [["a"], ["b", "c"], ["b"]]
+    rows = made.store.rows("paper", order="idx")
+    assert [(row["state"], row["attempts"]) for row in rows] == [
+        ("delivered", 2),
+        ("open", 2),
+        ("open", 0),
+    ]
 
 
 def test_text_of_a_blob_is_put_in_when_the_paper_leaves(rig):

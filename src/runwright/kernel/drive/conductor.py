@@ -25,11 +25,13 @@ from runwright.kernel.drive.execution import (
     UnderWay,
     by_status,
     printable,
+    without_log,
 )
+from runwright.kernel.drive.known import Known
 from runwright.kernel.drive.lifecycle import Stop, unwatched
-from runwright.kernel.drive.outbox import Outbox
+from runwright.kernel.drive.outbox import Outbox, SinkLimits
 from runwright.kernel.drive.projection import Projection
-from runwright.kernel.drive.recall import Recalled, pinned, read, recall, verdict_of
+from runwright.kernel.drive.recall import Recalled, pinned, recall, reconciled, verdict_of
 from runwright.kernel.drive.recording import (
     Judgement,
     Refusal,
@@ -59,7 +61,7 @@ from runwright.kernel.errors import (
     Usage,
     require,
 )
-from runwright.kernel.ports import Clock, Messages, Places, Sink, Store
+from runwright.kernel.ports import Clock, LogReader, Messages, Places, Row, Sink, Store
 from runwright.kernel.record.entries import (
     TYPES,
     Actor,
@@ -70,7 +72,16 @@ from runwright.kernel.record.entries import (
     SpecApplied,
     StateReconciled,
 )
-from runwright.kernel.run import Content, Memory, Outcome, Round, RunPlan, Scheduled, Tick, tick_id
+from runwright.kernel.run import (
+    Content,
+    Cut,
+    Outcome,
+    Round,
+    RunPlan,
+    Scheduled,
+    Tick,
+    tick_id,
+)
 from runwright.kernel.workload import Closed, Finished, Permit, Seen, Workload
 
 #: How many entries after a verdict are looked at for its reconciliation, which comes first.
@@ -93,6 +104,8 @@ class Ports(NamedTuple):
     #: Seconds that running functions may go on after the first signal.
     drain_s: float = 10.0
     outbox_max: int = 10_000
+    #: Sink -> how it is delivered to, where it is not as every other one.
+    limits: Mapping[str, SinkLimits] = {}
     #: What only the end of a round needs, and may be done while its first runs execute.
     meanwhile: Sequence[Callable[[], object]] = ()
     #: Says that the loop goes round; returns seconds until it wants to be called again.
@@ -106,23 +119,28 @@ class Conductor:
 
     def __init__(self, ports: Ports, *, stop: Stop | None = None) -> None:
         """Take over; `recover` comes first."""
-        self._ports = ports
-        self._store = ports.store
+        self.ports = self._ports = ports
         self._writer = ports.writer
-        self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
+        self._store = self._known = Known(ports.store, ports.writer)
+        self._writer.fold = Projection(self._known, ports.workloads, self._known).fold
         self.stop = Stop() if stop is None else stop
+        #: The logs of streams that run here, by the names of their specs.
+        self.logs: dict[str, LogReader] = {}
+        #: The row of the spec that ticked last, and what it says.
+        self._spec_of: tuple[Mapping[str, Any], Spec] | None = None
         #: Agents that are known to have a key; nobody is called "".
         self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
         self._means = Means(
             writer=ports.writer,
-            store=ports.store,
+            store=self._known,
             places=ports.places,
             clock=ports.clock,
             stop=self.stop,
             drain_s=ports.drain_s,
             meanwhile=iter(ports.meanwhile),
             pulse=ports.pulse,
+            log=self._records,
         )
         self.outbox = Outbox(
             ports.store,
@@ -132,6 +150,12 @@ class Conductor:
             messages=ports.messages,
             most=ports.outbox_max,
         )
+        self.outbox.limits = ports.limits
+        self._writer.note = self._note
+
+    def _note(self, rows: Sequence[Row]) -> None:
+        self._known.note(rows)
+        self.outbox.note(rows)
 
     # -------------------------------------------------------------------------------- the doors
 
@@ -207,8 +231,9 @@ class Conductor:
         from runwright.kernel.drive import acts, agents  # lazy: few commands are acts of people
 
         writer = self._writer
+        writer.flush()
         acting = acts.Acting(
-            self._store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
+            self._ports.store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
         )
         done = acts.act(kind, body, acting)
         told = {"seq": writer.next_seq + len(done.drafts) - 1} if done.drafts else {}
@@ -247,28 +272,78 @@ class Conductor:
         planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full,
         frozen for a scheduled tick of a spec that a person stopped.
         """
-        spec = self._spec(kind, name, inline)
+        return self._conduct(self._spec(kind, name, inline), tick)
+
+    def conduct_all(
+        self,
+        kind: str,
+        name: str,
+        ticks: Callable[[], Tick | None],
+        *,
+        heard: Callable[[Conducted], object],
+    ) -> int:
+        """Drive tick after tick of a spec while `ticks` has the next one; return how many.
+
+        What a scheduled tick ends with (outcomes, memory, verdict, papers) is written by the commit
+        that plans the next one, so that each costs one commit and the last costs two. Everything is
+        durable when this returns, also when it raises. `heard` gets what came of each tick, in
+        order, once that is durable. In `ticks` and in `heard` the caller may deliver and seal;
+        whoever has something else to do lets `ticks` return None and comes again. Raises: as
+        `conduct`, for the tick that `ticks` gave last.
+        """
+        unheard: list[Conducted] = []
+        count = 0
+        try:
+            while not self.stop and (tick := ticks()) is not None and not self.stop:
+                unheard.append(self._conduct(self._spec(kind, name, None), tick, followed=True))
+                count += 1
+                # What ended before was written with the plan of this one.
+                while len(unheard) > 1:
+                    heard(unheard.pop(0))
+        finally:
+            self._writer.flush()
+            while unheard and not self._writer.is_broken:
+                heard(unheard.pop(0))
+        return count
+
+    def _conduct(self, spec: Spec, tick: Tick, *, followed: bool = False) -> Conducted:
+        """Drive one tick to its end; one that is followed at once may leave its end staged."""
+        kind, name = spec.kind, spec.name
         identity = tick_id(origin=self._writer.origin, workload=kind, spec=name, tick=tick)
-        known = self._store.rows("tick", {"id": identity})
-        if known:
-            return self._recorded(known[0])
+        known = self._known.tick(kind, name, tick, identity)
+        if known is not None:
+            return self._recorded(known)
         frozen = self._frozen(name)
         if frozen is not None:
             if isinstance(tick, Scheduled):
                 raise frozen
             return self._refuse(Refusal(spec, tick, identity, frozen))
-        if self.outbox.is_full():
-            message = f"{self._ports.outbox_max} papers wait in the outbox: no new ticks"
-            raise Deferred(message)
+        why_full = self.outbox.why_full()
+        if why_full:
+            raise Deferred(why_full)
         at = self._ports.clock.now_ms()
-        world = StoreWorld(self._store)
+        lanes = self._known.lanes(kind, name)
+        world = StoreWorld(self._known, logs=self.logs, memory=lanes)
         try:
             observed = self._ports.workloads[kind].observe(spec.value, tick, world)
             # The pure rooms see what the record will give back, here as after a crash.
-            facts = msgspec.json.decode(encode(dict(observed)))
-            lanes = self._lanes(kind, name)
-            seen = Seen(spec=spec.value, tick=tick, at=at, facts=facts, memory=lanes)
-            state = TickState(spec=spec, tick=tick, id=identity, seen=seen, kept=world.kept)
+            facts = encode(dict(observed))
+            seen = Seen(
+                spec=spec.value,
+                tick=tick,
+                at=at,
+                facts=msgspec.json.decode(facts),
+                memory=lanes,
+            )
+            state = TickState(
+                spec=spec,
+                tick=tick,
+                id=identity,
+                seen=seen,
+                facts=facts,
+                kept=world.kept,
+                followed=followed,
+            )
             planned = self._ports.workloads[kind].plan(seen)
             if planned is None:
                 message = "the plan has nothing for this tick"
@@ -291,7 +366,7 @@ class Conductor:
 
     def _frozen(self, name: str) -> Frozen | None:
         """Return the decision of a person that stands against a spec, as an error."""
-        rows = self._store.rows("decision", {"subject": f"spec/{name}"}, order="seq")
+        rows = self._known.decisions(f"spec/{name}")
         if not rows:
             return None
         from runwright.kernel.people import stand  # lazy: only specs that somebody decided about
@@ -399,13 +474,26 @@ class Conductor:
             for key in self._keys_for(names, from_ms=seen.at):
                 pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
+            if self._may_be_staged(state, judgement):
+                pending.stage(self._writer)
+                break
             pending.commit(self._writer)
-            self.outbox.waiting = self.outbox.waiting or bool(papers)
             self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()
         require(verdict is not None, "a driven tick has at least one round")
         return conducted(state, cast("Verdict", verdict), stopped)
+
+    def _may_be_staged(self, state: TickState, judgement: Judgement) -> bool:
+        """Say whether the end of a tick may wait for the plan of the next one, and for no other."""
+        return (
+            state.followed
+            and judgement.is_last
+            and isinstance(state.tick, Scheduled)
+            and self._ports.workloads[state.spec.kind].reconcile is None
+            and not any(paper.hold == "sealed" for paper in judgement.papers)
+            and not self._writer.has_staged
+        )
 
     # --------------------------------------------------------------------------- reconciliation
 
@@ -444,8 +532,7 @@ class Conductor:
             if workload is None or workload.reconcile is None or row["judged_seq"] is None:
                 continue
             after = self._store.entries(row["judged_seq"] + 1, row["judged_seq"] + 1 + LOOKED_MAX)
-            bodies = [read(stored.raw).body for stored in after]
-            if any(isinstance(it, StateReconciled) and it.round == row["id"] for it in bodies):
+            if any(reconciled(stored.raw) == row["id"] for stored in after):
                 continue
             planned = recall(self._store, row["seq"]).planned
             data = pinned(self._store, planned.spec, row["seq"])
@@ -459,7 +546,7 @@ class Conductor:
             for found in self._store.rows("round", {"tick": row["id"]}, order="idx")
         ]
         first, last = rounds[0].planned, rounds[-1]
-        lanes = self._lanes(first.kind, first.name)
+        lanes = self._known.lanes(first.kind, first.name)
         workload = self._workload(first.kind)
         body = self._store.blob(first.spec)
         require(body is not None, f"the spec {first.spec} of an open tick is kept")
@@ -502,7 +589,7 @@ class Conductor:
 
     def _take_over(self, state: TickState, found: Recalled, pending: Pending) -> UnderWay:
         """Return a recalled round as one under way, its open impure runs ended as interrupted."""
-        lanes = self._lanes(state.spec.kind, state.spec.name)
+        lanes = self._known.lanes(state.spec.kind, state.spec.name)
         under_way = UnderWay(
             kind=state.spec.kind,
             name=state.spec.name,
@@ -524,6 +611,11 @@ class Conductor:
         return under_way
 
     # -------------------------------------------------------------------------------- helpers
+
+    def _records(self, cut: Cut) -> Sequence[bytes]:
+        """Return the records of a cut. Raises: usage, inputs-retired."""
+        log = self.logs.get(cut.log)
+        return without_log(cut) if log is None else log.slice(cut)
 
     def _recorded(self, row: Mapping[str, Any]) -> Conducted:
         """Return what the record says of a tick that is there already."""
@@ -557,16 +649,17 @@ class Conductor:
         workload = self._workload(kind)
         if inline is not None:
             return Spec(kind, name, inline, decode_spec(workload, inline))
-        rows = self._store.rows("spec", {"kind": kind, "name": name})
-        if not rows:
+        row = self._known.spec(kind, name)
+        if row is None:
             message = f"no {kind} spec of the name {name!r} was applied"
-            raise UnknownName(message)
-        body = rows[0]["body"]
-        return Spec(kind, name, body, decode_spec(workload, body))
-
-    def _lanes(self, kind: str, name: str) -> dict[str, Memory]:
-        rows = self._store.rows("lane", {"kind": kind, "name": name})
-        return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}
+            others = self._store.rows("spec", {"name": name}, columns=("kind",))
+            is_stream = any(row["kind"] == "streams" for row in others) and kind != "streams"
+            hint = f"It is a stream: runwright streams run {name}" if is_stream else ""
+            raise UnknownName(message, hint=hint)
+        if self._spec_of is None or self._spec_of[0] is not row:
+            body = row["body"]
+            self._spec_of = row, Spec(kind, name, body, decode_spec(workload, body), is_kept=True)
+        return self._spec_of[1]
 
 
 def _permit(workload: Workload, seen: Seen, this: Round) -> Ask | None:

@@ -8,7 +8,7 @@ the round ends is left in `pending`, so that the verdict shares its commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,20 +18,21 @@ from runwright.kernel.drive.lanes import Lanes
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
 from runwright.kernel.drive.writer import Writer
-from runwright.kernel.errors import Halt, NotCanonical, Refused, StoreCorrupt, require
+from runwright.kernel.errors import Halt, NotCanonical, Refused, StoreCorrupt, Usage, require
 from runwright.kernel.ports import (
     Clock,
     Messages,
     Place,
     Places,
+    Reader,
     Row,
-    Store,
     Work,
 )
 from runwright.kernel.record.entries import Draft, RunDeferred, RunFinished, RunStarted
 from runwright.kernel.run import (
     Command,
     Content,
+    Cut,
     Executed,
     Memory,
     Outcome,
@@ -52,7 +53,7 @@ MESSAGE_MAX: Final = 1_000
 #: How far a place has been told to stop: not, asked, killed.
 KILLED: Final = 2
 #: Why a run failed that another attempt may mend.
-REPEATABLE: Final = frozenset({"exit", "signal", "timeout"})
+REPEATABLE: Final = frozenset({"exit", "signal", "timeout", "raised", "worker-died"})
 #: Seconds after which what was started is under way, and something else may take the processor.
 IDLE_S: Final = 0.003
 #: How many runs of a pure round are handed to a place at once, for each worker.
@@ -97,10 +98,18 @@ class Pending:
         """
         first = writer.commit(self.drafts, contents=self.contents, rows=self.rows)
         self.drafts, self.contents, self.rows = [], [], []
+        self._say_all()
+        return first
+
+    def stage(self, writer: Writer) -> None:
+        """Leave it for the next commit; what was to be said is said after that."""
+        writer.stage(self.drafts, contents=self.contents, rows=self.rows, then=self._say_all)
+        self.drafts, self.contents, self.rows = [], [], []
+
+    def _say_all(self) -> None:
         unsaid, self._unsaid = self._unsaid, []
         for event, fields in unsaid:
             self._messages(event, **fields)
-        return first
 
 
 class UnderWay(msgspec.Struct, kw_only=True):
@@ -128,11 +137,17 @@ class UnderWay(msgspec.Struct, kw_only=True):
 Ask: TypeAlias = Callable[[RunPlan, Mapping[str, Outcome], Mapping[str, int]], Permit]
 
 
-class Means(NamedTuple):
+def without_log(cut: Cut) -> Sequence[bytes]:
+    """Refuse to read a log, where there is none. Raises: usage."""
+    message = f"a run reads {cut.key} of the log {cut.log!r}, and this conductor has no log"
+    raise Usage(message, hint="Have it conducted by the process that keeps the log.")
+
+
+class Means(msgspec.Struct, frozen=True):
     """What a round is executed with."""
 
     writer: Writer
-    store: Store
+    store: Reader
     places: Places
     clock: Clock
     stop: Stop
@@ -142,6 +157,8 @@ class Means(NamedTuple):
     meanwhile: Iterator[Callable[[], object]] | None = None
     #: Says that the loop goes round; returns seconds until it wants to be called again.
     pulse: Callable[[], float | None] = unwatched
+    #: The records of a cut of a log, as the bytes that arrived.
+    log: Callable[[Cut], Sequence[bytes]] = without_log
 
 
 class Execution:
@@ -168,6 +185,7 @@ class Execution:
         self._stop = means.stop
         self._drain_s = means.drain_s
         self._pulse = means.pulse
+        self._log = means.log
         self._meanwhile = means.meanwhile
         self._errand = next(means.meanwhile, None) if means.meanwhile is not None else None
         self._plans = {run.key: run for run in under_way.round.runs}
@@ -316,7 +334,7 @@ class Execution:
             place.start(works)
 
     def _work(self, run: RunPlan, attempt: int) -> Work:
-        inputs = []
+        inputs: list[bytes] = []
         for ref in run.inputs:
             kept = self._store.blob(ref.digest) or self._unwritten(ref.digest)
             if kept is None or digest(kept.data) != ref.digest:
@@ -324,6 +342,8 @@ class Execution:
                 message = f"the input {ref.digest} of {run.key} is {state}"
                 raise StoreCorrupt(message)
             inputs.append(kept.data)
+        if run.cut is not None:
+            inputs.extend(self._log(run.cut))
         return Work(
             plan=run,
             run=run_id(round=self._it.id, key=run.key),
@@ -393,6 +413,8 @@ class Execution:
     def _finish(self, outcome: Outcome, contents: Sequence[Content] = ()) -> None:
         outcome, left = _recordable(outcome)
         run = self._plans[outcome.key]
+        if left is None and run.leaves is not None:
+            left = {**self._it.memory.get(run.lane, {}), **run.leaves}
         self._it.outcomes[outcome.key] = outcome
         memory = ""
         if left is not None and run.lane:

@@ -12,12 +12,14 @@ from runwright.kernel.record.entries import (
     AgentKey,
     DecisionMade,
     Entry,
+    LogRetired,
+    LogSealed,
     PersonAdded,
     PersonRevoked,
 )
 
 #: The tables that are made of them.
-TABLES = ("person", "person_key", "decision", "agent_key")
+TABLES = ("person", "person_key", "decision", "agent_key", "log_segment")
 
 
 def rows_of(entry: Entry) -> Sequence[Row]:
@@ -35,6 +37,16 @@ def rows_of(entry: Entry) -> Sequence[Row]:
         return [_decided(entry, body)]
     if isinstance(body, AgentKey):
         return [Row("agent_key", {**msgspec.structs.asdict(body), "seq": entry.seq})]
+    if isinstance(body, LogSealed):
+        fields = msgspec.structs.asdict(body)
+        index = fields.pop("index")
+        return [Row("log_segment", {**fields, "idx": index, "seq": entry.seq})]
+    if isinstance(body, LogRetired):
+        log = {"kind": body.kind, "name": body.name}
+        return [
+            Row("log_segment", {**log, "idx": index, "retired": entry.seq}, update=True)
+            for index in range(body.first, body.last + 1)
+        ]
     return ()
 
 

@@ -2,13 +2,14 @@
 
 At least once, in order for each sink; the delivery id lets a consumer drop duplicates. A paper that
 is held waits for a seal that covers it. Text that a paper takes from a blob is put in at delivery,
-so that what was erased by then does not leave.
+so that what was erased by then does not leave. A paper to the log stays where it is.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -18,12 +19,21 @@ from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import Deferred, Halt
 from runwright.kernel.ports import Clock, Delivery, Messages, Row, Sink, Store
 from runwright.kernel.run import Retry
-from runwright.kernel.workload import Insert, Paper
+from runwright.kernel.workload import LOG, Insert, Paper
 
 #: Papers read from the store at once.
 READ_MAX: Final = 256
 #: Between attempts of a delivery.
 RETRY: Final = Retry(attempts=1_000_000, min_s=1, max_s=300)
+
+
+class SinkLimits(msgspec.Struct, frozen=True):
+    """How one sink is delivered to, where it is not as every other one."""
+
+    #: Between attempts; after the last of them it goes on at the longest wait.
+    retry: Retry = RETRY
+    #: With so many papers waiting for it there are no new ticks; None: those of all are counted.
+    most: int | None = None
 
 
 def paper_rows(papers: Sequence[Paper], *, seq: int, round_id: str) -> list[Row]:
@@ -41,19 +51,22 @@ def paper_rows(papers: Sequence[Paper], *, seq: int, round_id: str) -> list[Row]
                 "body": paper.body.encode(),
                 "inserts": msgspec.json.encode(paper.inserts).decode(),
                 "sealed_size": seq + 1 if paper.hold == "sealed" else 0,
+                "state": "kept" if paper.sink == LOG else "open",
             },
         )
         for index, paper in enumerate(papers)
     ]
 
 
-class _Page(NamedTuple):
+class _Page(msgspec.Struct, frozen=True):
     """What came of the next papers of a sink."""
 
     written: list[Row]
     #: When the paper that waits is due; None when it waits for a seal, or none waits.
     due_ms: int | None
     is_blocked: bool
+    #: How many of them have left.
+    left: int
 
 
 class Outbox:
@@ -76,14 +89,47 @@ class Outbox:
         self._clock = clock
         self._messages = messages
         self._most = most
+        #: Sink -> how it is delivered to, where it is not as every other one.
+        self.limits: Mapping[str, SinkLimits] = {}
         #: Whether there may be anything to deliver; False after a pump found nothing.
         self.waiting = True
+        #: Sink -> how many papers wait for it; None before they were counted.
+        self._open: dict[str, int] | None = None
+
+    def note(self, rows: Sequence[Row]) -> None:
+        """Take notice of rows that are written."""
+        for row in rows:
+            if row.table == "paper" and row.values.get("state") == "open":
+                self.waiting = True
+                if self._open is not None:
+                    sink = row.values["sink"]
+                    self._open[sink] = self._open.get(sink, 0) + 1
 
     def is_full(self) -> bool:
         """Say whether no new tick may start."""
+        return bool(self.why_full())
+
+    def why_full(self) -> str:
+        """Return why no new tick may start; empty when one may."""
         if not self.waiting:
-            return False
-        return len(self._store.rows("paper", {"state": "open"}, limit=self._most)) >= self._most
+            return ""
+        if self._open is None:
+            self._open = self._counted()
+        rest = 0
+        for sink, count in self._open.items():
+            most = self.limits[sink].most if sink in self.limits else None
+            if most is None:
+                rest += count
+            elif count >= most:
+                return f"{most} papers wait for the sink {sink!r}: no new ticks"
+        return f"{self._most} papers wait in the outbox: no new ticks" * (rest >= self._most)
+
+    def _counted(self) -> dict[str, int]:
+        """Return how many papers wait for each sink, without reading their bodies."""
+        # With so many there is a sink that is full, whatever else there is.
+        enough = self._most + sum(each.most or 0 for each in self.limits.values())
+        rows = self._store.rows("paper", {"state": "open"}, limit=enough, columns=("sink",))
+        return dict(Counter(row["sink"] for row in rows))
 
     def pump(self) -> float | None:
         """Deliver what may leave now; return seconds until the next attempt, None for nothing.
@@ -93,51 +139,73 @@ class Outbox:
         going = self._names() if self.waiting else []
         self.waiting, next_ms = False, list[int]()
         while going:
-            written, more = list[Row](), list[str]()
+            written, more, left = list[Row](), list[str](), dict[str, int]()
             for name in going:
                 page = self._page(name)
                 written += page.written
+                left[name] = page.left
                 self.waiting = self.waiting or page.is_blocked
                 if page.due_ms is not None:
                     next_ms.append(page.due_ms)
-                if len(page.written) == READ_MAX and not page.is_blocked:
+                if page.left == READ_MAX and not page.is_blocked:
                     more.append(name)
             if written:
                 self._writer.commit(rows=written)
+                self._forget(left)
             going = more
         if not next_ms:
             return None
         return max(0.0, (min(next_ms) - self._clock.now_ms()) / 1000)
 
+    def _forget(self, left: Mapping[str, int]) -> None:
+        """Count no more what has left."""
+        if self._open is not None:
+            for name, count in left.items():
+                self._open[name] = max(0, self._open.get(name, 0) - count)
+
     def _names(self) -> list[str]:
         """Return the sinks, also one that papers name and that there is not."""
-        first = self._store.rows("paper", {"state": "open"}, order="seq", limit=READ_MAX)
+        first = self._store.rows(
+            "paper", {"state": "open"}, order="seq", limit=READ_MAX, columns=("sink",)
+        )
         return list(dict.fromkeys([*(row["sink"] for row in first), *self._sinks]))
 
-    def _page(self, sink: str) -> _Page:
+    def _page(self, name: str) -> _Page:
         """Deliver the next papers of one sink, in order, until one has to wait."""
-        wanted = {"state": "open", "sink": sink}
+        wanted = {"state": "open", "sink": name}
         rows = self._store.rows("paper", wanted, order="seq", limit=READ_MAX)
+        rows.sort(key=lambda row: (row["seq"], row["idx"]))
+        free, due_ms = self._free(rows)
+        takes_many = getattr(self._sinks.get(name), "is_batched", False)
         written: list[Row] = []
-        for row in sorted(rows, key=lambda row: (row["seq"], row["idx"])):
-            if row["sealed_size"] > self._writer.sealed.size:
-                return _Page(written, None, is_blocked=True)
-            if row["next_ms"] > self._clock.now_ms():
-                return _Page(written, row["next_ms"], is_blocked=True)
-            written.append(self._deliver(row))
-            due_ms = written[-1].values.get("next_ms")
-            if due_ms is not None:
-                return _Page(written, due_ms, is_blocked=True)
-        return _Page(written, None, is_blocked=False)
+        while len(written) < free:
+            row = rows[len(written)]
+            # One that was tried before goes alone, so that the next ones do not wait with it.
+            many = free if takes_many and not row["attempts"] else len(written) + 1
+            error = self._deliver(rows[len(written) : many])
+            if error is not None:
+                waits = self._deferred(row, error)
+                at_ms = waits.values["next_ms"]
+                return _Page([*written, waits], at_ms, is_blocked=True, left=len(written))
+            written += map(self._delivered, rows[len(written) : many])
+        return _Page(written, due_ms, is_blocked=free < len(rows), left=free)
 
-    def _deliver(self, row: Mapping[str, Any]) -> Row:
-        """Deliver one paper; return the row that says what came of it."""
-        key = {"seq": row["seq"], "idx": row["idx"]}
-        attempts = row["attempts"] + 1
+    def _free(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
+        """Return how many papers may leave now, and when the first that has to wait is due."""
+        for index, row in enumerate(rows):
+            if row["sealed_size"] > self._writer.sealed.size:
+                return index, None
+            if row["next_ms"] > self._clock.now_ms():
+                return index, row["next_ms"]
+        return len(rows), None
+
+    def _deliver(self, rows: Sequence[Mapping[str, Any]]) -> Exception | None:
+        """Deliver papers of one sink together; return why it did not work. Raises: halt."""
+        name = rows[0]["sink"]
         try:
-            sink = self._sinks.get(row["sink"])
+            sink = self._sinks.get(name)
             if sink is None:
-                message = f"there is no sink {row['sink']!r}"
+                message = f"there is no sink {name!r}"
                 raise Deferred(message)
             sink.deliver(
                 [
@@ -147,25 +215,32 @@ class Outbox:
                         media=row["media"],
                         body=self._filled(row["body"], row["inserts"]),
                     )
+                    for row in rows
                 ]
             )
         except Halt:
             raise
         # Whatever a sink raises, the paper waits on the record and no other sink waits for it.
         except Exception as error:  # noqa: BLE001 - the one that the comment explains
-            wait_s = delay_s(RETRY, attempts) or RETRY.max_s
-            next_ms = self._clock.now_ms() + int(wait_s * 1000)
-            self._messages(
-                "delivery.deferred",
-                str(error),
-                level="warning",
-                sink=row["sink"],
-                name=row["name"],
-                attempts=attempts,
-            )
-            return Row("paper", {**key, "attempts": attempts, "next_ms": next_ms}, update=True)
+            return error
+        return None
+
+    def _delivered(self, row: Mapping[str, Any]) -> Row:
+        """Return the row that says that a paper has left."""
+        key = {"seq": row["seq"], "idx": row["idx"]}
         delivered = {"state": "delivered", "delivered_ms": self._clock.now_ms()}
-        return Row("paper", {**key, **delivered, "attempts": attempts}, update=True)
+        return Row("paper", {**key, **delivered, "attempts": row["attempts"] + 1}, update=True)
+
+    def _deferred(self, row: Mapping[str, Any], error: Exception) -> Row:
+        """Return the row that says when the first of papers that did not leave is due again."""
+        attempts, name = row["attempts"] + 1, row["sink"]
+        retry = self.limits[name].retry if name in self.limits else RETRY
+        wait_s = delay_s(retry, attempts) or retry.max_s
+        fields = {"sink": name, "name": row["name"], "attempts": attempts}
+        self._messages("delivery.deferred", str(error), level="warning", **fields)
+        next_ms = self._clock.now_ms() + int(wait_s * 1000)
+        key = {"seq": row["seq"], "idx": row["idx"]}
+        return Row("paper", {**key, "attempts": attempts, "next_ms": next_ms}, update=True)
 
     def _filled(self, body: bytes, inserts: str) -> bytes:
         places = msgspec.json.decode(inserts, type=list[Insert])

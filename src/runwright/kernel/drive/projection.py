@@ -23,6 +23,7 @@ from runwright.kernel.record.entries import (
     RunFinished,
     ScheduleChanged,
     SpecApplied,
+    StreamOpened,
     TickPassed,
     TickRefused,
 )
@@ -48,6 +49,26 @@ class _Open(msgspec.Struct, kw_only=True):
     finished: list[Recorded]
 
 
+class _Folding(Mapping[str, Workload]):
+    """The workloads that fold entries to tables; one that no entry is about is not asked."""
+
+    def __init__(self, workloads: Mapping[str, Workload]) -> None:
+        self._all = workloads
+
+    def __contains__(self, kind: object) -> bool:
+        found = self._all.get(kind) if isinstance(kind, str) else None
+        return found is not None and found.fold is not None
+
+    def __getitem__(self, kind: str) -> Workload:
+        return self._all[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return (kind for kind in self._all if kind in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class Projection:
     """Knows the rounds that are open, and what each further entry makes of the tables."""
 
@@ -56,13 +77,14 @@ class Projection:
         self._tables = tables
         self._past = past
         self._workloads = workloads
-        self._folding = {kind: it for kind, it in workloads.items() if it.fold is not None}
+        self._folding = _Folding(workloads)
         self._open: dict[str, _Open] = {}
         self._by_run: dict[str, _Open] = {}
         self._contents: dict[str, Content] = {}
         self._kernel: Mapping[type, Callable[[Entry], Iterator[Row]]] = {
             SpecApplied: self._spec_applied,
             ScheduleChanged: self._schedule_changed,
+            StreamOpened: self._stream_opened,
             TickPassed: self._tick_passed,
             TickRefused: self._tick_refused,
             RoundPlanned: self._round_planned,
@@ -98,8 +120,7 @@ class Projection:
         fold = self._kernel.get(type(entry.body))
         if fold is not None:
             rows += fold(entry)
-        if self._folding:
-            rows += self._workload_rows(entry, leaf)
+        rows += self._workload_rows(entry, leaf)
         if isinstance(entry.body, RoundJudged):
             self._close(entry)
         return rows
@@ -139,6 +160,11 @@ class Projection:
         values = {"kind": body.kind, "name": body.name, "since_ms": entry.ts}
         found = InForce(schedule=body.schedule, refused=body.refused)
         yield Row("spec", {**values, "in_force": _text(found)}, update=True)
+
+    def _stream_opened(self, entry: Entry) -> Iterator[Row]:
+        body: StreamOpened = entry.body
+        values = {"kind": body.kind, "name": body.name, "opened_ms": body.opened_ms}
+        yield Row("spec", values, update=True)
 
     def next_ms(self, recorded: Recorded) -> int | None:
         """Return the next occurrence of the spec's schedule, as both stand after an entry."""

@@ -23,6 +23,7 @@ KERNEL: Final[Mapping[str, tuple[str, ...]]] = {
     "person_key": ("person", "fingerprint"),
     "decision": ("seq",),
     "agent_key": ("agent", "fingerprint"),
+    "log_segment": ("kind", "name", "idx"),
 }
 
 

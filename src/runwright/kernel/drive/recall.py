@@ -10,13 +10,19 @@ import msgspec
 from runwright.kernel.canonical import digest, exact
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.errors import StoreCorrupt
-from runwright.kernel.ports import Store
+from runwright.kernel.ports import Reader
 from runwright.kernel.record.entries import (
+    TYPES,
     Entry,
     RoundJudged,
     RoundPlanned,
     RunFinished,
+    RunStarted,
+    StateReconciled,
     decode,
+    decoder_of,
+    tail_for,
+    tail_of,
 )
 from runwright.kernel.run import Content, Outcome, Round, RunPlan, run_id
 
@@ -53,6 +59,41 @@ class Recalled(msgspec.Struct, kw_only=True):
     judged: RoundJudged | None = None
 
 
+def prepare() -> None:
+    """Make ahead what the first round that is recalled would have to wait for."""
+    for body in (RoundPlanned, RunStarted, RunFinished, RoundJudged):
+        decoder_of(TYPES[body])
+    # What a type says of itself is looked up once, by whoever decodes it first.
+    msgspec.json.Decoder(list[RunPlan])
+    msgspec.json.Decoder(Round)
+
+
+def reconciled(raw: bytes) -> str:
+    """Return the round that a reconciliation is about; "" for any other entry.
+
+    Raises: store-corrupt when the bytes are no entry.
+    """
+    if tail_of(raw) != tail_for(TYPES[StateReconciled]):
+        return ""
+    try:
+        return msgspec.json.decode(raw, type=_Reconciled).body.round
+    except msgspec.MsgspecError as error:
+        message = f"the store holds bytes that are no entry: {error}"
+        raise StoreCorrupt(message) from error
+
+
+class _About(msgspec.Struct, frozen=True):
+    """What a reconciliation is about; its whole body takes 1 ms to get ready to read."""
+
+    round: str
+
+
+class _Reconciled(msgspec.Struct, frozen=True):
+    """The part of its entry that says so."""
+
+    body: _About
+
+
 def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
     """Return what a round says beside its runs, as a canonical value."""
     policy: Mapping[str, Any] = exact(
@@ -61,7 +102,7 @@ def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
     return policy
 
 
-def recall(store: Store, seq: int, stop: int | None = None) -> Recalled:
+def recall(store: Reader, seq: int, stop: int | None = None) -> Recalled:
     """Return the round whose round.planned stands at `seq`; `stop` bounds the entries read.
 
     Raises: store-corrupt when the record or a pinned blob is missing or not what was pinned.

@@ -6,7 +6,7 @@ Everything here only adds to what is pending; the conductor commits it before it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-class Refusal(NamedTuple):
+class Refusal(msgspec.Struct, frozen=True):
     """A tick that could not be planned, and why."""
 
     spec: Spec
@@ -109,7 +109,10 @@ def add_planned(
     blobs = tuple(blob_of(name, content) for name, content in kept.items())
     pending.add(
         [Draft(body=body, round=identity, actor=_actor(state.tick), blobs=blobs)],
-        [*state.kept, *kept.values()],
+        [
+            *state.kept,
+            *(kept[name] for name in kept if not (name == "spec" and state.spec.is_kept)),
+        ],
     )
     state.kept = []
     state.rounds.append(identity)
@@ -142,7 +145,7 @@ def add_planned(
 def _seen_and_planned(state: TickState, planned: Round) -> dict[str, Content]:
     """Return what round.planned pins: the spec, the whole roster, and what was seen."""
     seen = state.seen
-    facts = _pinned(encode(dict(seen.facts)))
+    facts = _pinned(state.facts or encode(dict(seen.facts)))
     rounds = {"done": list(state.rounds), "facts": facts.digest, "memory": dict(seen.memory)}
     return {
         "spec": _pinned(state.spec.body),
@@ -223,7 +226,7 @@ def add_interrupted(
 
 def add_refused(refusal: Refusal, pending: Pending) -> Conducted:
     """Add a tick that could not be planned, and return what came of it."""
-    spec, tick, identity, error = refusal
+    spec, tick, identity, error = refusal.spec, refusal.tick, refusal.id, refusal.error
     message = printable(str(error), MESSAGE_MAX)
     kept = _pinned(spec.body)
     body = TickRefused(

@@ -251,7 +251,7 @@ class Service:
         result = self._conductor.conduct(wish.kind, wish.name, tick, inline=inline)
         self._note(result)
         # A tick that the record held already was not closed with this request.
-        found = self._ports.store.rows("request", {"id": row["id"]})
+        found = self._ports.store.rows("request", {"id": row["id"]}, columns=("state",))
         if found and found[0]["state"] == "open":
             self._ports.writer.commit(rows=[request_row(row["id"], result)])
 

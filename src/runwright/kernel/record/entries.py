@@ -139,6 +139,15 @@ class ScheduleChanged(_Body, frozen=True, kw_only=True):
     refused: str = ""
 
 
+class StreamOpened(_Body, frozen=True, kw_only=True):
+    """A stream runs for the first time: from here on every instant of its grid is owed."""
+
+    kind: str
+    name: str
+    #: What the grid starts from, epoch ms.
+    opened_ms: int
+
+
 class TickPassed(_Body, frozen=True, kw_only=True):
     """Due occurrences that did not run, with the reason; adjacent ones share an entry."""
 
@@ -423,6 +432,42 @@ class AgentKey(_Body, frozen=True, kw_only=True):
     until_ms: int = 0
 
 
+class LogSealed(_Body, frozen=True, kw_only=True):
+    """A segment of an input log is whole: what its blocks hash to is in the ledger."""
+
+    #: The kind and the name of the spec that the log belongs to.
+    kind: str
+    name: str
+    #: Segments are counted from 0 on.
+    index: int
+    first_seq: int
+    last_seq: int
+    #: How many blocks it has.
+    blocks: int
+    #: The RFC 6962 root over the digests of its blocks, hex.
+    root: str
+    #: The digest of its last block, hex: the block after it names it as the one before.
+    head: str
+    first_ms: int
+    last_ms: int
+    #: How many bytes its records have.
+    bytes: int
+
+
+class LogRetired(_Body, frozen=True, kw_only=True):
+    """The blocks of some sealed segments of an input log were deleted."""
+
+    kind: str
+    name: str
+    #: The first and the last of the segments.
+    first: int
+    last: int
+    first_seq: int
+    last_seq: int
+    #: "age" or "count".
+    reason: str
+
+
 #: Entry type -> the type of its body. Additions only: a test holds the list against a frozen one.
 BODIES: Final[Mapping[str, type[_Body]]] = {
     "ledger.opened": LedgerOpened,
@@ -432,6 +477,7 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "spec.applied": SpecApplied,
     "schedule.overridden": ScheduleOverridden,
     "schedule.changed": ScheduleChanged,
+    "stream.opened": StreamOpened,
     "tick.passed": TickPassed,
     "tick.refused": TickRefused,
     "round.planned": RoundPlanned,
@@ -449,6 +495,8 @@ BODIES: Final[Mapping[str, type[_Body]]] = {
     "person.revoked": PersonRevoked,
     "decision.made": DecisionMade,
     "agent.key": AgentKey,
+    "log.sealed": LogSealed,
+    "log.retired": LogRetired,
 }
 #: The type of a body -> its entry type.
 TYPES: Final[Mapping[type, str]] = {body: name for name, body in BODIES.items()}
@@ -462,7 +510,9 @@ SEALED_AT_ONCE: Final = frozenset(
     "agent.key",
 }
 #: Bodies whose rows are made of the entry alone, in `drive.fold`.
-FOLDED: Final = frozenset({PersonAdded, PersonRevoked, DecisionMade, AgentKey})
+FOLDED: Final = frozenset(
+    {PersonAdded, PersonRevoked, DecisionMade, AgentKey, LogSealed, LogRetired}
+)
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,11 +9,11 @@ what was left out.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus
 
 import msgspec
@@ -109,7 +109,7 @@ class Masker:
                     break
 
 
-class _Form(NamedTuple):
+class _Form(msgspec.Struct, frozen=True):
     """One way in which a value shows, and what stands there instead."""
 
     text: bytes
@@ -183,7 +183,7 @@ def _forms(value: bytes) -> Iterator[bytes]:
         yield from _narrow(whole)
         for text in {*written, *_escaped(whole)}:
             yield from _encoded(text)
-    as_base64 = base64.b64encode(value)
+    as_base64 = binascii.b2a_base64(value, newline=False)
     parts = [line.strip() for line in value.splitlines()]
     for width in _WIDTHS:
         parts += [as_base64[at : at + width] for at in range(0, len(as_base64), width)]
@@ -194,7 +194,7 @@ def _encoded(value: bytes) -> set[bytes]:
     """Return a value in hex, and in base64 at each alignment less what its neighbours decide."""
     forms = {value.hex().encode(), value.hex().upper().encode()}
     for start in range(3):
-        text = base64.b64encode(bytes(start) + value)
+        text = binascii.b2a_base64(bytes(start) + value, newline=False)
         # 8 bits of each byte before it spoil the first characters, padding or the next byte the
         # last.
         part = text[-(-start * 8 // 6) : (start + len(value)) * 8 // 6]
@@ -250,7 +250,7 @@ def _ascii(text: str) -> bytes:
     return "".join(parts).encode()
 
 
-class Captured(NamedTuple):
+class Captured(msgspec.Struct, frozen=True):
     """What is kept of a stream, and what its entry says of it."""
 
     blob: Blob

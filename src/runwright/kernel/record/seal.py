@@ -14,7 +14,6 @@ nothing, and one trusted key has to verify.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -454,13 +453,13 @@ def _number(text: str) -> int | None:
 
 
 def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _bytes_of(text: str) -> bytes | None:
     """Return what standard base64 says, when it says it in the only way it can."""
     try:
-        data = base64.b64decode(text, validate=True)
+        data = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         return None
     return data if _base64(data) == text else None

@@ -1,0 +1,194 @@
+"""Reads recorded streams back: replays them, derives their plan again, audits their transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from runwright import bootstrap_streams as streams
+from runwright.bootstrap import ProjectStore
+from runwright.config import Loaded
+from runwright.kernel.drive.recall import Recalled, pinned, recall
+from runwright.kernel.drive.world import StoreWorld
+from runwright.kernel.errors import InputsRetired
+from runwright.kernel.run import Memory
+from runwright.streams import derive
+from runwright.streams.audit import audit as compare
+from runwright.streams.audit import to_redrive
+from runwright.streams.engine import execute
+from runwright.streams.replay import Replay, Tick, replay_tick
+from runwright.streams.spec import StreamSpec
+
+#: Deviations that are named; all are counted.
+DEVIATIONS_MAX: Final = 20
+
+
+def ticks(store: ProjectStore, name: str) -> Iterator[tuple[Recalled, bytes]]:
+    """Yield the recorded ticks of a stream that ended, in order: (round, what it published)."""
+    published = streams.papers(store, name)
+    for row in _rounds(store, name):
+        seq, body = next(published, (None, b""))
+        found = recall(store, row["seq"], row["judged_seq"] + 1)
+        # A tick without a paper published nothing; the papers after it are not its own.
+        if seq != row["judged_seq"]:
+            body = b""
+        yield found, body
+
+
+def _rounds(store: ProjectStore, name: str) -> list[dict[str, Any]]:
+    rows = store.rows(
+        "round",
+        {"kind": streams.KIND, "name": name},
+        columns=("seq", "judged_seq"),
+        order="seq",
+    )
+    return [row for row in rows if row["judged_seq"] is not None]
+
+
+class _Specs:
+    """The specs that rounds were planned by, each decoded once."""
+
+    def __init__(self, store: ProjectStore) -> None:
+        self._store = store
+        self._known: dict[str, StreamSpec] = {}
+
+    def of(self, found: Recalled) -> StreamSpec:
+        """Return the spec of a round."""
+        digest = found.planned.spec
+        if digest not in self._known:
+            data = pinned(self._store, digest, found.seq)
+            self._known[digest] = msgspec.json.decode(data, type=StreamSpec)
+        return self._known[digest]
+
+
+def replay(
+    store: ProjectStore, name: str, progress: Callable[[int, int], None]
+) -> Mapping[str, Any]:
+    """Execute every recorded run again and compare. Raises: unknown-name."""
+    streams.spec_of(store, name)
+    log, so_far = streams.reading(store, name), Replay()
+    of = len(_rounds(store, name))
+    for number, (found, body) in enumerate(ticks(store, name), 1):
+        planned_ms = found.planned.occurrence.planned_ms
+        tick = Tick(
+            planned_ms=planned_ms,
+            runs=found.round.runs,
+            outcomes=found.outcomes,
+            published=body,
+        )
+        try:
+            replay_tick(so_far, tick, log.slice, execute)
+        except InputsRetired:
+            so_far.retired += 1
+            # What comes after goes on from what the record says that these left.
+            so_far.memory = _left(store, found, so_far.memory)
+        if number % streams.PROGRESS_EVERY == 0 or number == of:
+            progress(number, of)
+    return {
+        "stream": name,
+        "ticks": so_far.ticks,
+        "runs": so_far.runs,
+        "events": so_far.events,
+        "executed": so_far.executed,
+        "from_record": so_far.from_record,
+        "retired": so_far.retired,
+        "different": so_far.different,
+        "differences": [msgspec.structs.asdict(item) for item in so_far.differences],
+        "digest": so_far.digest,
+    }
+
+
+def _left(store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]) -> dict[str, Memory]:
+    """Return the memory after a recorded tick, as the record keeps it."""
+    left = dict(memory)
+    for entry in found.entries:
+        digest = getattr(entry.body, "memory", "")
+        if digest:
+            left[entry.body.key] = msgspec.json.decode(pinned(store, digest, entry.seq))
+    return left
+
+
+def plan_from_log(
+    store: ProjectStore, name: str, progress: Callable[[int, int], None]
+) -> Mapping[str, Any]:
+    """Derive every planned field again from log and spec, and compare. Raises: unknown-name."""
+    streams.spec_of(store, name)
+    log, specs = streams.reading(store, name), _Specs(store)
+    (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
+    passed = store.rows(
+        "tick", {"kind": streams.KIND, "name": name, "state": "passed"}, order="last_ms"
+    )
+    memory: dict[str, Memory] = {}
+    found_deviations: list[derive.Deviation] = []
+    last_ms: int | None = None
+    counts = {"ticks": 0, "runs": 0, "different": 0}
+    rounds = _rounds(store, name)
+    for number, (found, _) in enumerate(ticks(store, name), 1):
+        spec, planned_ms = specs.of(found), found.planned.occurrence.planned_ms
+        while passed and passed[0]["last_ms"] < planned_ms:
+            last_ms = passed.pop(0)["last_ms"]
+        expected = derive.next_planned(spec, last_ms, row["opened_ms"])
+        problems = []
+        if expected != planned_ms:
+            problems.append(_deviation(planned_ms, "planned_ts_ms", planned_ms, expected))
+        world = StoreWorld(store, logs={name: log}, memory=memory)
+        again, facts = derive.derived_round(spec, planned_ms, found.planned.at, memory, world)
+        if facts["log"] != found.facts["log"]:
+            problems.append(_deviation(planned_ms, "log", found.facts["log"], facts["log"]))
+        problems += derive.deviations(planned_ms, found.round.runs, again.runs)
+        counts["ticks"] += 1
+        counts["runs"] += len(found.round.runs)
+        counts["different"] += len(problems)
+        found_deviations += problems[: DEVIATIONS_MAX - len(found_deviations)]
+        derive.memory_after(found.round.runs, found.outcomes, memory)
+        last_ms = planned_ms
+        if number % streams.PROGRESS_EVERY == 0 or number == len(rounds):
+            progress(number, len(rounds))
+    return {
+        "stream": name,
+        "records": log.last_seq,
+        **counts,
+        "deviations": [msgspec.structs.asdict(item) for item in found_deviations],
+    }
+
+
+def _deviation(planned_ms: int, field: str, recorded: Any, derived: Any) -> derive.Deviation:
+    return derive.Deviation(
+        planned_ms=planned_ms, symbol="", field=field, recorded=recorded, derived=derived
+    )
+
+
+def audit(loaded: Loaded, name: str, *, repair: bool) -> Mapping[str, Any]:
+    """Compare what a stream's transport holds with what was published; mend it when asked to.
+
+    Raises: unknown-name, usage where the transport cannot be read back, deferred when it is away.
+    """
+    with streams.looking(loaded) as store:
+        spec = streams.spec_of(store, name)
+        delivered = _delivered(store, name)
+        report = compare(delivered(), streams.transported(spec))
+        repaired = 0
+        if repair and not report.is_clean:
+            repaired = streams.published_again(spec, to_redrive(report, delivered()))
+            report = compare(delivered(), streams.transported(spec))
+    found: dict[str, Any] = msgspec.to_builtins(report)
+    return {
+        **found,
+        "held": report.is_clean,
+        "repaired": repaired,
+        **{word: report.total(word) for word in ("missing", "altered", "duplicated")},
+        "out_of_order": report.total("out_of_order"),
+    }
+
+
+def _delivered(store: ProjectStore, name: str) -> Callable[[], Iterator[bytes]]:
+    """Return what yields the events that the transport acknowledged: others are on their way."""
+
+    def events() -> Iterator[bytes]:
+        for row in streams.paper_rows(store, name):
+            if row["state"] == "delivered":
+                yield from row["body"].splitlines()
+
+    return events

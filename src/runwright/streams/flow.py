@@ -1,0 +1,58 @@
+"""How a stream takes in events and when it ticks, as its spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from runwright.kernel.workload import Decoded, Flow
+from runwright.streams.cuts import grid_of
+from runwright.streams.decode import Decoder
+from runwright.streams.spec import StreamSpec, retry_of
+
+
+def _no_header(source_id: str) -> str:  # noqa: ARG001
+    return ""
+
+
+def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> Flow:
+    """Return how a spec takes in events and when it ticks.
+
+    `header_of` answers with the first line of a CSV source that keeps it aside, else with "".
+    """
+    by_name = {source.source_id: source for source in spec.sources}
+    decoders: dict[str, Decoder] = {}
+    is_hysteresis = spec.engine.engine_mode == "hysteresis"
+
+    def decode(source_id: str, items: list[bytes], received_ms: int) -> Decoded:
+        decoder = decoders.get(source_id)
+        if decoder is None:
+            source = by_name[source_id]
+            decoder = decoders[source_id] = Decoder.of(source, header_of(source_id))
+        return Decoded(*decoder.decode(items, received_ms))
+
+    def next_ms(last_ms: int | None, opened_ms: int) -> int:
+        grid = grid_of(spec, opened_ms)
+        return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
+
+    def published(outcomes: Mapping[str, int]) -> Mapping[str, int]:
+        completed = outcomes.get("done", 0)
+        failed = sum(outcomes.values()) - completed
+        counts = {
+            "EngineRunStarted": completed + failed,
+            "EngineRunCompleted": completed,
+            "EngineRunFailed": failed,
+            "HysteresisDecisionPublished": completed if is_hysteresis else 0,
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    return Flow(
+        sources=[source.source_id for source in spec.sources],
+        time=spec.scheduler.time,
+        decode=decode,
+        next_ms=next_ms,
+        published=published,
+        skips_missed=spec.scheduler.on_restart == "skip",
+        block_max=1_000 if spec.buffer.group_commit_ms else 1,
+        ingestion_retry=retry_of(spec.ingestion_retry),
+        max_block_ms=spec.output_publish.max_block_ms,
+    )
