@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from runwright.kernel.errors import InvalidSpec
 from runwright.streams.contracts import RawMarketEvent, read_event
 from runwright.streams.decode import Decoder
 from runwright.streams.spec import FileSource, Mapped, Source, StdinSource
@@ -68,13 +69,21 @@ def test_columns_are_known_without_a_first_line() -> None:
     row = b"2024-01-02,1,2,0,1,5"
     names = tuple(HEADER.decode().split(","))
     in_mapping = csv_source(msgspec.structs.replace(CANDLE, header=names))
-    for decoder in (Decoder.of(in_mapping), Decoder.of(csv_source(), names)):
+    for decoder in (Decoder.of(in_mapping), Decoder.of(csv_source(), HEADER.decode())):
         assert decoder.header == names
         assert decoder.decode([row], 7).kinds == ["Candle"]
     begun = Decoder.of(csv_source())
     assert begun.header == ()
     assert begun.decode([b"\xef\xbb\xbf" + HEADER], 7).items == []
     assert begun.header == names
+
+
+def test_a_header_that_is_none_is_refused() -> None:
+    """One that is handed in; as the first item of a source it is a failure (next test)."""
+    for header in ('"Date', "Date,Date"):
+        with pytest.raises(InvalidSpec, match="file: the first line is no header: "):
+            Decoder.of(csv_source(), header)
+    assert Decoder.of(csv_source()).decode([b"Date,Date"], 7).kinds == ["DecodeFailure"]
 
 
 def test_after_a_broken_first_line_nothing_is_dropped() -> None:

@@ -115,7 +115,7 @@ WORLD_PACKAGES = frozenset(
 WORLD_BUILTINS = frozenset({"open", "print", "input"})
 
 VERIFY = "runwright.kernel.record.verify"
-VERIFY_MODULES_MAX = 13
+VERIFY_MODULES_MAX = 14
 VERIFY_BANNED = frozenset(
     [
         "asyncio",

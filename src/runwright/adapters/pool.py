@@ -20,8 +20,8 @@ import msgspec
 
 from runwright.adapters.children import LauncherLost
 from runwright.adapters.functions import Instants, failed, stopped, text_of
-from runwright.adapters.worker import Answer, Chunk
-from runwright.adapters.workers import Garbled, Kind, Worker, Workers, timeout_s
+from runwright.adapters.worker import Chunk
+from runwright.adapters.workers import Kind, Worker, Workers, timeout_s
 from runwright.kernel.ports import Clock, Work
 from runwright.kernel.run import Call, Executed, Resources
 
@@ -230,18 +230,13 @@ class ProcessPlace:
 
     def _take(self, worker: Worker) -> None:
         """Take back the chunks that a worker has answered."""
-        answers: list[Answer] = []
-        is_over = False
-        try:
-            answers = worker.answers()
-        except Garbled:
-            is_over = True
+        answers = worker.answers()
         for answer in answers:
             self._misses = 0
             took_s = answer.took_s / max(1, len(answer.executed))
             self._call_s += NEWEST * (max(took_s, 1e-6) - self._call_s)
             self._back += [_with_level(each, worker.level) for each in answer.executed]
-        if is_over or (not answers and worker.is_silent()):
+        if worker.is_garbled or (not answers and worker.is_silent()):
             # Nobody can answer any more; its control socket says how it ended.
             worker.kill()
             with contextlib.suppress(KeyError):

@@ -51,7 +51,7 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 
 
 class Garbled(Exception):
-    """A worker says what is no answer: a call has written where only answers belong."""
+    """What a worker says is no answer to what was sent."""
 
 
 class Kind(NamedTuple):
@@ -97,7 +97,8 @@ class Worker:
         self._scratch = scratch
         self._frames = Frames()
         self._unsent = bytearray()
-        self._is_garbled = False
+        #: It says what is no answer: a call has written where only answers belong.
+        self.is_garbled = False
         os.set_blocking(child.stdout, False)
         # Read and write: opening it waits for nobody, and the worker hears when it is closed.
         flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
@@ -132,22 +133,23 @@ class Worker:
     def answers(self) -> list[Answer]:
         """Return what has come of chunks; the next one is under way by that.
 
-        Raises: Garbled when it is no answer to what was sent.
+        What is no answer to what was sent makes it `is_garbled`, and it is heard no more.
         """
         found: list[Answer] = []
-        if self._is_garbled:
+        if self.is_garbled:
             return found
         try:
             while data := os.read(self.child.stdout, READ_BYTES):
-                found += [self._answer(body) for body in self._frames.feed(data)]
+                # One by one: what came before what is no answer is kept.
+                for body in self._frames.feed(data):
+                    found.append(self._answer(body))  # noqa: PERF401
                 if len(data) < READ_BYTES:
                     break
         except BlockingIOError:
             pass
-        except (Garbled, msgspec.MsgspecError, UnicodeError, OverflowError) as error:
+        except (Garbled, msgspec.MsgspecError, UnicodeError, OverflowError):
             # What follows may look like an answer.
-            self._is_garbled = True
-            raise Garbled from error
+            self.is_garbled = True
         if found and self.flights:
             self.flights[0].since_s = time.monotonic()
         return found
@@ -183,7 +185,9 @@ class Worker:
         if not self.flights:
             return []
         number, place, _since_s = read_progress(self._progress)
-        return self.flights[0].work if (number, place) == (self.flights[0].number, 0) else []
+        head = self.flights[0]
+        has_ended = number > head.number or (number == head.number and not place)
+        return head.work if has_ended else []
 
     def ending(self) -> str:
         """Return how it ended, as the end of a sentence, once its control socket is closed."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runwright.kernel.errors import NotCanonical
+from runwright.kernel.errors import InvalidSpec, NotCanonical
 from runwright.streams.contracts import VERSION, RawMarketEvent, encode_event, payload_text
 from runwright.streams.envelope import Read, read_chunk, read_item
 from runwright.streams.failure import MAX_EVENT_BYTES, Unreadable, failure_event
@@ -39,19 +39,25 @@ class Decoded(NamedTuple):
 class Decoder:
     """Decodes the items of one source."""
 
-    def __init__(self, source: Source, header: Sequence[str] = ()) -> None:
+    def __init__(self, source: Source, header: str = "") -> None:
         self._source = source
         self._symbol = source.symbols[0] if len(source.symbols) == 1 else ""
         self._rows = Rows(source, source.mapping, header) if source.mapping else None
         self._has_begun = source.format != "csv" or bool(self.header)
 
     @classmethod
-    def of(cls, source: Source, header: Sequence[str] = ()) -> Decoder:
-        """Return the decoder of a source; `header` names the columns of CSV that is gone on with.
+    def of(cls, source: Source, header: str = "") -> Decoder:
+        """Return the decoder of a source; `header` is the first line of CSV, where it was read.
 
-        Without it, and where the mapping has none, the first item of CSV is the header.
+        Without it, and where the mapping names the columns as little, the first item is the header.
+
+        Raises: invalid-spec for a header that is no row of CSV.
         """
-        return cls(source, header)
+        try:
+            return cls(source, header)
+        except Unreadable as why:
+            message = f"{source.source_id}: the first line is no header: {why.detail}"
+            raise InvalidSpec(message) from why
 
     @property
     def header(self) -> tuple[str, ...]:

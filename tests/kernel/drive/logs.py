@@ -12,7 +12,13 @@ from runwright.kernel.drive.blocks import every
 from runwright.kernel.drive.log import Log, LogEnd, LogLimits
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.ports import Store
-from runwright.kernel.record.entries import Draft, LedgerOpened, RoundJudged, RoundPlanned
+from runwright.kernel.record.entries import (
+    Draft,
+    LedgerOpened,
+    RoundJudged,
+    RoundPlanned,
+    RunFinished,
+)
 from runwright.kernel.record.seal import VerifyKey, parse_key
 from runwright.kernel.record.verify import Evidence, Report, verify
 from runwright.kernel.run import (
@@ -23,6 +29,7 @@ from runwright.kernel.run import (
     RunPlan,
     Scheduled,
     round_id,
+    run_id,
     tick_id,
 )
 from tests.kernel.drive.rig import ToyClock
@@ -104,9 +111,6 @@ class Stage:
         contents = [Content(digest=digest(data), data=data) for data in kept.values()]
         draft = Draft(body=planned, round=identity, blobs=tuple(blobs.values()))
         seq = self.writer.commit([draft], contents=contents)
-        from runwright.kernel.record.entries import RunFinished
-        from runwright.kernel.run import run_id
-
         runs = [
             Draft(
                 body=RunFinished(key=plan.key, status="done"),

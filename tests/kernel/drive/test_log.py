@@ -15,6 +15,7 @@ from runwright.kernel.errors import (
     StoreUnwritable,
     Usage,
 )
+from runwright.kernel.ports import StoredBlock
 from runwright.kernel.record.entries import LogRetired, LogSealed, decode
 from runwright.kernel.record.log import read
 from tests.kernel.drive.logs import SYMBOLS, Stage, cut, events
@@ -25,7 +26,9 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def stage(store, tmp_path: Path) -> Stage:
-    """A stage on each kind of store."""
+    """A stage on each kind of store; durability is for other tests."""
+    if store.kind == "sqlite":
+        store._db.execute("PRAGMA synchronous = OFF")
     return Stage(store, tmp_path)
 
 
@@ -383,8 +386,6 @@ def test_the_map_of_keys_is_bounded_and_complete(stage):
 
 
 def read_row(row: dict) -> object:
-    from runwright.kernel.ports import StoredBlock
-
     return read(StoredBlock(**row))
 
 

@@ -42,6 +42,7 @@ from tests.kernel.record.forge import (
     public,
     rewritten,
 )
+from tests.kernel.record.test_logged import WORDS as OF_LOGS
 from tests.kernel.record.test_signed import WORDS as OF_PEOPLE
 
 #: Entries: 0 opened, 1 applied, 2..7 first round (2 runs), 8 stepped, 9..14 second round.
@@ -556,7 +557,7 @@ def test_a_roster_with_a_key_twice_is_named() -> None:
 
 
 def test_every_sentence_has_a_forger() -> None:
-    stated = {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE | {*OF_THE_OUTBOX}
+    stated = {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE | OF_LOGS | {*OF_THE_OUTBOX}
     assert stated == set(SENTENCES)
 
 

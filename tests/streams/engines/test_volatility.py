@@ -10,7 +10,7 @@ from runwright.streams.engine import execute
 from runwright.streams.regime import REGIMES, ExplainabilityValidationError, RegimeOutput
 from tests.streams.given import AT_MS, inputs, request, tick
 
-ENGINE = "runwright.streams.engines.volatility:run"
+ENGINE = "runwright.streams.engines.volatility:engine"
 
 
 @pytest.mark.parametrize(

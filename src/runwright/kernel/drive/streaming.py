@@ -21,7 +21,7 @@ from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
 from runwright.kernel.ports import Bell
-from runwright.kernel.record.entries import Actor, Draft, StreamOpened, TickPassed
+from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
 from runwright.kernel.run import Scheduled, Tick
 from runwright.kernel.workload import Flow
 
@@ -83,6 +83,7 @@ class Streaming:
         self._last_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
+        self._buffer_full_s = 0.0
         #: Called with the summary, at most once a second.
         self.watch: Callable[[Mapping[str, Any]], None] | None = None
         stop.on(bell.wake)
@@ -163,6 +164,8 @@ class Streaming:
         self.health.change("drain")
         self._inflow.close()
         self._log.seal(whole=False)
+        body = ConductorStopped(reason="drained", signal=self._stop.signal)
+        self._ports.writer.commit([Draft(body=body)])
         self._deliver()
         self.health.change("stop")
         self._tell(force=True)
@@ -233,12 +236,15 @@ class Streaming:
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
+            self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
             self._ports.messages("buffer.full", level="warning", name=self._name)
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
+            blocked_ms = int((self._ports.clock.monotonic_s() - self._buffer_full_s) * 1000)
+            self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
 
     # ------------------------------------------------------------------------------------ ticks

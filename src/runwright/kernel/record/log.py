@@ -261,6 +261,7 @@ def restored(head: bytes, body: bytes) -> StoredBlock:
         steps = _unpacked(says.steps, says.count) if says.steps else ()
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, LookupError, ValueError):
         return StoredBlock("", 0, 0, 0, 0, 0, len(body), digest, head, body)
-    last, last_ms = says.first + says.count - 1, says.at + sum(steps)
+    last = says.first + says.count - 1 if says.count else 0
+    last_ms = says.at + sum(steps)
     place = (last, says.number, says.first, says.at, last_ms, len(body))
     return StoredBlock(says.log, *place, digest, head, body)

@@ -36,7 +36,7 @@ _PERMISSIONS: Final = {
 }
 
 
-def run(given: EngineInput) -> RegimeOutput:
+def engine(given: EngineInput) -> RegimeOutput:
     """Name the volatility regime of a snapshot. Raises: ExplainabilityValidationError."""
     if given.snapshot is None:
         raise ExplainabilityValidationError("there is no snapshot")
