@@ -55,6 +55,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "runwright.kernel.drive.outbox": (1, "one paper may fail in any way; it leaves an entry"),
     "runwright.adapters.template": (2, "an import and a script may fail in any way, as in Python"),
     "runwright.streams.engine": (1, "an engine may fail in any way; it leaves a result"),
+    "runwright.streams.twin": (1, "an engine may fail in any way; it leaves a result"),
     "runwright.adapters.sources": (1, "an iterator may fail in any way; the source is away"),
     "runwright.adapters.functions": (1, "a call may fail in any way; it leaves an outcome"),
 }

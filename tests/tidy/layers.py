@@ -91,6 +91,8 @@ LAZY = re.compile(r"#\s*lazy:\s*\S+")
 WORLD_MODULES: dict[str, str] = {
     "observe": "reads the world into facts",
     "calls": "is what a run executes, in its own place",
+    "streams.enginecode": "reads the source files of an engine",
+    "streams.twin": "is a second process in which a run executes again",
 }
 # Kernel modules that are as pure as a plan.
 PURE_KERNEL = frozenset(
