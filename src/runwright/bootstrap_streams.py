@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +14,7 @@ import msgspec
 
 from runwright import bootstrap
 from runwright.config import Loaded
-from runwright.kernel.errors import UnknownName, Usage, VerificationFailed, require
+from runwright.kernel.errors import InvalidSpec, UnknownName, Usage, VerificationFailed, require
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
 from runwright.kernel.run import instant_text
 from runwright.streams.events import MEDIA
@@ -42,6 +44,29 @@ def spec_of(store: Store, name: str) -> StreamSpec:
         raise UnknownName(message, hint="runwright apply FILE")
     spec: StreamSpec = bootstrap.spec_of(bootstrap.workloads(), rows[0])
     return spec
+
+
+def find_engine(spec: StreamSpec) -> None:
+    """Let Python look beside the spec file, too, and see that the engine is there.
+
+    Its module is found, not imported: what it does is for the place in which it runs.
+    Raises: invalid-spec.
+    """
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
+    reference = spec.engine.ref
+    if reference.startswith("cmd:"):
+        return
+    name = reference.partition(":")[0]
+    try:
+        found = find_spec(name)
+    except ImportError as error:
+        raise InvalidSpec(f"engine.ref: {reference}: {error}") from error
+    if found is None:
+        raise InvalidSpec(
+            f"engine.ref: {reference}: there is no module {name}",
+            hint=f"It is looked for where Python looks, and in {spec.folder}.",
+        )
 
 
 def state_path(loaded: Loaded, name: str) -> Path:
@@ -78,6 +103,7 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        find_engine(spec)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention

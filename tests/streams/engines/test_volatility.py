@@ -69,7 +69,10 @@ def test_its_limits_are_configuration() -> None:
 def test_the_price_is_held_against_the_level_that_its_configuration_names() -> None:
     """Above the vwap and below the mean of its closes: the configuration says which one counts."""
     market = {
-        **{"price": 2, "vwap": 1.0, "atr_z": -1.5, "range_expansion": 1.0},
+        "price": 2,
+        "vwap": 1.0,
+        "atr_z": -1.5,
+        "range_expansion": 1.0,
         "structure_levels": {"mean_20": 3.0},
     }
     plain = execute(request(ENGINE, inputs(market=market)))
@@ -82,7 +85,10 @@ def test_the_price_is_held_against_the_level_that_its_configuration_names() -> N
 def test_a_level_that_was_not_given_explains_nothing(levels: object) -> None:
     """Nothing else stands in for it, the vwap neither."""
     market = {
-        **{"price": 2, "vwap": 1.0, "atr_z": -1.5, "range_expansion": 1.0},
+        "price": 2,
+        "vwap": 1.0,
+        "atr_z": -1.5,
+        "range_expansion": 1.0,
         "structure_levels": levels,
     }
     result = execute(request(ENGINE, inputs(market=market), config='{"level":"mean_20"}'))
