@@ -74,7 +74,7 @@ def replay(
 
     Raises: unknown-name, and invalid-spec when an engine cannot be loaded.
     """
-    streams.find_engine(streams.spec_of(store, name))
+    streams.look_beside(streams.spec_of(store, name))
     log, so_far, code = streams.reading(store, name), Replay(), _Code()
     of = len(_rounds(store, name))
     for number, (found, body) in enumerate(ticks(store, name), 1):
@@ -151,7 +151,7 @@ def plan_from_log(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
     """Derive every planned field again from log and spec, and compare. Raises: unknown-name."""
-    streams.find_engine(streams.spec_of(store, name))
+    streams.look_beside(streams.spec_of(store, name))
     log, specs = streams.reading(store, name), _Specs(store)
     (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
     passed = store.rows(
