@@ -54,6 +54,12 @@ def spec_of(store: Store, name: str) -> StreamSpec:
     return spec
 
 
+def look_beside(spec: StreamSpec) -> None:
+    """Let Python look for engines and sources beside the spec file, after everywhere else."""
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
+
+
 def state_path(loaded: Loaded, name: str) -> Path:
     """Return the file in which a running stream keeps its state for others."""
     return loaded.folder / ".runwright" / "streams" / f"{name}.json"
@@ -88,7 +94,7 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
-        find_engines(spec)
+        look_beside(spec)
         _check_engine(spec, messages)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
@@ -130,12 +136,6 @@ def streaming(
         inflow = Inflow(sources, flow, ports.clock, positions)
         stream = Stream(KIND, name, flow, log, inflow, tell, requests, is_verbose)
         yield Streaming(conductor, bell, stream, stop)
-
-
-def find_engines(spec: StreamSpec) -> None:
-    """Let modules beside the spec file be found, after all others."""
-    if spec.folder and spec.folder not in sys.path:
-        sys.path.append(spec.folder)
 
 
 def _check_engine(spec: StreamSpec, messages: Messages) -> None:
