@@ -280,7 +280,9 @@ def an_untroubled_run_of_the_same_log_gives_the_same_bytes(found: Found) -> None
         outbox_max=1_000_000,
     )
     conductor = Conductor(ports)
-    writer.commit([Draft(body=LedgerOpened(ledger="0a" * 8, seal_key="", bundle_key="", product=""))])
+    writer.commit(
+        [Draft(body=LedgerOpened(ledger="0a" * 8, seal_key="", bundle_key="", product=""))]
+    )
     conductor.apply("streams", script.body)
     log = Log(world.store, NAME, limits=LogLimits(), clock=world.clock, commit=writer.commit)
     conductor.logs[NAME] = log
