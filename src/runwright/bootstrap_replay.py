@@ -10,9 +10,10 @@ import msgspec
 from runwright import bootstrap_streams as streams
 from runwright.bootstrap import ProjectStore
 from runwright.config import Loaded
-from runwright.kernel.drive.recall import Recalled, pinned, recall
+from runwright.kernel.drive.recall import Recalled, left_by, pinned, recall
 from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.errors import InputsRetired, InvalidSpec
+from runwright.kernel.record.entries import RunFinished
 from runwright.kernel.run import Memory
 from runwright.streams import derive
 from runwright.streams.audit import audit as compare
@@ -141,9 +142,9 @@ def _left(store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]) ->
     """Return the memory after a recorded tick, as the record keeps it."""
     left = dict(memory)
     for entry in found.entries:
-        digest = getattr(entry.body, "memory", "")
-        if digest:
-            left[entry.body.key] = msgspec.json.decode(pinned(store, digest, entry.seq))
+        kept = left_by(store, entry) if isinstance(entry.body, RunFinished) else b""
+        if kept:
+            left[entry.body.key] = msgspec.json.decode(kept)
     return left
 
 

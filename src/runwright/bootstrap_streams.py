@@ -87,6 +87,7 @@ def streaming(
     from runwright.kernel.drive.service import Service  # lazy: as above
     from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
+    from runwright.streams.soundness import warnings_of  # lazy: as above
     from runwright.streams.spec import segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
@@ -96,6 +97,8 @@ def streaming(
         spec = spec_of(ports.store, name)
         look_beside(spec)
         _check_engine(spec, messages)
+        for text in warnings_of(spec):
+            messages("spec.warning", text, level="warning", name=name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention

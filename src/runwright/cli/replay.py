@@ -34,7 +34,8 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
         _print(found)
     if found["different"]:
         ctx.exit(Exit.VERIFICATION)
-    ctx.exit(Exit.INCONCLUSIVE if found["retired"] else Exit.DONE)
+    # No data never passes.
+    ctx.exit(Exit.INCONCLUSIVE if found["retired"] or not found["ticks"] else Exit.DONE)
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -44,6 +45,9 @@ def _print(found: Mapping[str, Any]) -> None:
     )
     if found["retired"]:
         click.echo(f"{found['retired']} ticks: inputs retired, so nothing can be said about them")
+    if not found["ticks"]:
+        click.echo("nothing to replay")
+        return
     if found["other_code"]:
         click.echo(f"{found['other_code']} ticks ran an engine whose source is another one now")
     if not found["different"]:
