@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +13,14 @@ import msgspec
 
 from runwright import bootstrap
 from runwright.config import Loaded
-from runwright.kernel.errors import UnknownName, Usage, VerificationFailed, require
+from runwright.kernel.errors import (
+    InvalidSpec,
+    Refused,
+    UnknownName,
+    Usage,
+    VerificationFailed,
+    require,
+)
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
 from runwright.kernel.run import instant_text
 from runwright.streams.events import MEDIA
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
     from runwright.kernel.drive.streaming import Streaming
 
 KIND: Final = "streams"
+#: Findings of the lint that an error names.
+FINDINGS_MAX: Final = 10
 #: Seconds between two looks for new events.
 FOLLOW_S: Final = 0.2
 #: Papers read from the store at once.
@@ -42,6 +52,12 @@ def spec_of(store: Store, name: str) -> StreamSpec:
         raise UnknownName(message, hint="runwright apply FILE")
     spec: StreamSpec = bootstrap.spec_of(bootstrap.workloads(), rows[0])
     return spec
+
+
+def look_beside(spec: StreamSpec) -> None:
+    """Let Python look for engines and sources beside the spec file, after everywhere else."""
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
 
 
 def state_path(loaded: Loaded, name: str) -> Path:
@@ -78,6 +94,8 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        look_beside(spec)
+        _check_engine(spec, messages)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention
@@ -118,6 +136,33 @@ def streaming(
         inflow = Inflow(sources, flow, ports.clock, positions)
         stream = Stream(KIND, name, flow, log, inflow, tell, requests, is_verbose)
         yield Streaming(conductor, bell, stream, stop)
+
+
+def _check_engine(spec: StreamSpec, messages: Messages) -> None:
+    """Look at an engine before anything runs. Raises: invalid-spec, refused by the lint."""
+    # lazy: only a running stream needs these
+    from runwright.streams.enginecode import defines, read  # lazy: as above
+    from runwright.streams.lint import lint  # lazy: as above
+    from runwright.streams.spec import determinism_of  # lazy: as above
+
+    reference = spec.engine.ref
+    if reference.startswith("cmd:"):
+        return
+    sources = read(reference)
+    attribute = reference.partition(":")[2]
+    if not defines(sources[0], attribute):
+        message = f"engine.ref: {sources[0].path} has no {attribute!r}"
+        raise InvalidSpec(message, hint="engine.ref is package.module:callable.")
+    if not determinism_of(spec.engine).has_lint:
+        return
+    report = lint(sources)
+    for waived in report.waived:
+        messages("engine.waived", str(waived.finding), reason=waived.reason)
+    if report.findings:
+        shown = "\n".join(f"  {finding}" for finding in report.findings[:FINDINGS_MAX])
+        message = f"engine {reference} may answer otherwise the next time:\n{shown}"
+        hint = "Change it, or answer for a line with `# det-ok: reason` on it."
+        raise Refused(message, hint=hint)
 
 
 def _quieter(messages: Messages) -> Messages:

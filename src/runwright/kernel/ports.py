@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -186,12 +186,12 @@ class Store(Reader, Protocol):
 # ---------------------------------------------------------------------------------------- world
 
 
-class LogEnd(msgspec.Struct, frozen=True):
+class LogEnd(NamedTuple):
     """Where a log ends at an instant."""
 
     #: The highest ingest_seq that was stamped at or before it; 0: none.
     seq: int
-    #: The block that holds it, and its digest, hex; -1 and "": none.
+    #: The number of the block that holds it, and its digest, hex; of nothing: block 0.
     block: int
     digest: str
 

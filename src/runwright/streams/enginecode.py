@@ -30,7 +30,8 @@ def read(reference: str) -> tuple[Source, ...]:
     name = reference.partition(":")[0]
     first = _found(name)
     if first is None:
-        raise InvalidSpec(f"engine.ref: there is no module {name}")
+        hint = "It is looked for where Python looks, and in the folder of the spec file."
+        raise InvalidSpec(f"engine.ref: there is no module {name}", hint=hint)
     if first.origin is None or not first.origin.endswith(".py"):
         raise InvalidSpec(f"engine.ref: {name} has no Python source that could be looked at")
     folder = os.path.dirname(first.origin)  # noqa: PTH120 - as strings, like those of the finder
@@ -52,6 +53,25 @@ def read(reference: str) -> tuple[Source, ...]:
 def digest_of_sources(sources: tuple[Source, ...]) -> str:
     """Return the digest of an engine: of the names of its modules and their bytes."""
     return digest_of({source.module: digest(source.text.encode()) for source in sources})
+
+
+def defines(source: Source, attribute: str) -> bool:
+    """Say whether a module gives a name to anything, as far as its text tells."""
+    try:
+        tree = ast.parse(source.text)
+    except (SyntaxError, ValueError):
+        # The lint says so, or the first run.
+        return True
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            return True
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return True
+        if isinstance(node, ast.alias) and (node.asname or node.name) == attribute:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == attribute:
+            return True
+    return False
 
 
 def _own(module: str, engine: str, folder: str) -> ModuleSpec | None:

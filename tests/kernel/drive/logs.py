@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runwright.adapters.signer import FileSigner, SignerMemory, create_keys
 from runwright.kernel.canonical import digest, encode
 from runwright.kernel.drive.blocks import every
-from runwright.kernel.drive.log import Log, LogEnd, LogLimits
+from runwright.kernel.drive.log import Log, LogLimits
 from runwright.kernel.drive.writer import Writer
-from runwright.kernel.ports import Store
+from runwright.kernel.ports import LogEnd, Store
 from runwright.kernel.record.entries import (
     Draft,
     LedgerOpened,
@@ -66,9 +65,7 @@ class Stage:
     def key(self) -> VerifyKey:
         return parse_key((self.folder / "keys/ledger.vkey").read_text().strip())
 
-    def round(
-        self, end: LogEnd | Mapping[str, Any], *cuts: Cut, planned_ms: int = 0, name: str = NAME
-    ) -> int:
+    def round(self, end: LogEnd, *cuts: Cut, planned_ms: int = 0, name: str = NAME) -> int:
         """Record a round whose runs read a log; return the seq of its plan."""
         occurrence = Scheduled(planned_ms=planned_ms)
         tick = tick_id(origin=ORIGIN, workload="streams", spec=name, tick=occurrence)
@@ -77,9 +74,7 @@ class Stage:
             RunPlan(key=f"{cut.key}-{place}", work=Call(name="demo:work"), cut=cut)
             for place, cut in enumerate(cuts)
         ]
-        pinned = end._asdict() if isinstance(end, LogEnd) else dict(end)
-        named = {"seq": "end"}
-        facts = encode({"log": {named.get(key, key): value for key, value in pinned.items()}})
+        facts = encode({"log": {"end": end.seq, "block": end.block, "digest": end.digest}})
         kept = {
             "spec": b'{"kind":"streams"}',
             "roster": encode(plans),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from runwright.kernel.drive.log import LogEnd
 from runwright.kernel.errors import (
     BufferFull,
     InputsRetired,
@@ -387,11 +386,3 @@ def test_the_map_of_keys_is_bounded_and_complete(stage):
 
 def read_row(row: dict) -> object:
     return read(StoredBlock(**row))
-
-
-def test_the_end_is_a_plain_value(stage):
-    """It stands in the facts of a tick as it is."""
-    log = stage.log()
-    log.append(*events(2))
-    assert isinstance(log.end_at(NOW_MS), LogEnd)
-    assert log.end_at(NOW_MS)._asdict().keys() == {"seq", "block", "digest"}

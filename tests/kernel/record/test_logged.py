@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def another_root(stage: Stage) -> Report:
 
 
 def pinned_elsewhere(stage: Stage) -> Report:
-    end = stage.reader().end_at(499)._replace(digest="ab" * 32)
+    end = msgspec.structs.replace(stage.reader().end_at(499), digest="ab" * 32)
     stage.round(end, cut("BTC", 1, 12), planned_ms=1)
     return stage.verify()
 
@@ -282,6 +283,27 @@ def test_a_bundle_brings_the_blocks_that_its_runs_read(stage: Stage) -> None:
     names = {name % block.digest.hex() for name in READ for block in blocks_of(stage)[1:5]}
     assert {name for name in files if name.startswith("log/")} == names
     assert b"## 5. What the runs read is what arrived" in files["VERIFY.md"]
+
+
+def test_the_blocks_of_a_bundle_are_checked_by_hand(stage: Stage, tmp_path: Path) -> None:
+    """By the commands that VERIFY.md says; they find an altered record and a missing block."""
+    files = bundled(stage, planned(stage))
+    assert by_hand(files, tmp_path / "right") == 0
+    name = READ[1] % blocks_of(stage)[2].digest.hex()
+    assert by_hand({**files, name: files[name].replace(b"4", b"5")}, tmp_path / "altered") != 0
+    name = READ[0] % blocks_of(stage)[PINNED].digest.hex()
+    left = {other: data for other, data in files.items() if other != name}
+    assert by_hand(left, tmp_path / "missing") != 0
+
+
+def by_hand(files: dict[str, bytes], folder: Path) -> int:
+    """Run the commands of the fifth section of VERIFY.md in a folder; return their status."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    section = files["VERIFY.md"].decode().partition("## 5. ")[2]
+    commands = section.partition("```sh\n")[2].partition("```")[0]
+    return subprocess.run(["sh", "-e", "-c", commands], cwd=folder, check=False).returncode
 
 
 @pytest.mark.parametrize(
