@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runwright import bootstrap, bootstrap_streams
 from runwright.cli.output import messages, print_json
@@ -19,9 +19,6 @@ from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.errors import CommitUnknown, Exit, StoreBusy, StoreUnreachable
 from runwright.kernel.ports import Messages
-
-if TYPE_CHECKING:
-    from runwright.bootstrap import Notifier
 
 
 def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
@@ -36,20 +33,20 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
         transport = bootstrap_streams.spec_of(store, name).output_publish.transport
     attempt = _Attempt(loaded, name, stop, say)
     attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    found: Mapping[str, Any] | None = None
     with closing(bootstrap.notifier(loaded, stop)) as notifier:
         outages = 0
-        while True:
+        while found is None:
             try:
-                found = attempt.run(notifier)
-                break
+                found = attempt.run(notifier.telling(say), notifier.pulse)
             except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
                 if not bootstrap.is_shared(loaded) or not attempt.has_begun:
                     raise
                 outages += 1
                 wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (outages - 1))
                 say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
-            if wait_or_stop(wait_s, stop):
-                return 128 + stop.signal
+                if wait_or_stop(wait_s, stop):
+                    return 128 + stop.signal
     if as_json:
         print_json(found)
     else:
@@ -70,14 +67,14 @@ class _Attempt:
         self.has_begun = False
         self.watch: Callable[[Mapping[str, Any]], None] | None = None
 
-    def run(self, notifier: Notifier) -> Mapping[str, Any]:
+    def run(self, say: Messages, pulse: Callable[[], float | None]) -> Mapping[str, Any]:
         """Run until a signal or the end; return what was done. Raises: store-busy, halt."""
         made = bootstrap_streams.streaming(
             self._loaded,
             self._name,
-            messages=notifier.telling(self._say),
+            messages=say,
             stop=self._stop,
-            pulse=notifier.pulse,
+            pulse=pulse,
             is_verbose=self._loaded.settings.messages.level == "debug",
         )
         with made as streaming:
