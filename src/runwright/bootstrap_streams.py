@@ -400,7 +400,11 @@ def paper_rows(store: ProjectStore, name: str, after: int = -1) -> Iterator[dict
             order="seq",
             limit=_PAGE,
         )
-        yield from (row for row in rows if row["name"].rpartition("/")[0] == name)
+        for row in rows:
+            if row["name"].rpartition("/")[0] == name:
+                body = row["body"]
+                # Whoever altered a row may have left text in it.
+                yield row if isinstance(body, bytes) else {**row, "body": str(body).encode()}
         if len(rows) < _PAGE:
             return
         after = rows[-1]["seq"]
