@@ -124,7 +124,9 @@ def latency(seconds: int, *, beside: bool) -> Mapping[str, Any]:
         sources = [f"{{source_id: feed, symbols: {names(50)}, stdin: {{format: jsonl}}}}"]
         if beside:
             history(folder / "old.jsonl", symbols=50, ticks=100 * seconds, each=20)
-            sources.append(f"{{source_id: old, symbols: {names(50)}, file: {{path: old.jsonl, format: jsonl}}}}")
+            sources.append(
+                f"{{source_id: old, symbols: {names(50)}, file: {{path: old.jsonl, format: jsonl}}}}"
+            )
         spec = SPEC.format(sources="[" + ", ".join(sources) + "]", interval=100, time="clock")
         project(folder, spec)
         os.dup2(reading, 0)

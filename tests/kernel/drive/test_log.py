@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from runwright.adapters.memory import MemoryStore
+from runwright.kernel.drive.rebuild import differences, fold_again
 from runwright.kernel.errors import (
     BufferFull,
     InputsRetired,
@@ -386,3 +388,21 @@ def test_the_map_of_keys_is_bounded_and_complete(stage):
 
 def read_row(row: dict) -> object:
     return read(StoredBlock(**row))
+
+
+def test_the_rows_of_segments_can_be_made_again(stage):
+    """They follow from the entries alone."""
+    log = filled(stage, keep_records=100)
+    log.retire(300)
+    again = MemoryStore()
+    fold_again(stage.store, {}, again)
+    assert differences(stage.store, again, []) == []
+    assert len(again.rows("log_segment")) == 6
+    assert [row["retired"] is None for row in again.rows("log_segment", order="idx")] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
