@@ -233,6 +233,22 @@ def test_a_block_that_was_altered_is_not_read(stage):
         stage.reader()
 
 
+def test_a_head_that_was_altered_is_not_recalled(stage):
+    """Whoever opens the log reads heads alone, and holds them against their digests too."""
+    log = stage.log()
+    log.append(*events(3))
+    log.append(*events(3, 4))
+    (row,) = stage.store.rows("log_block", {"number": 1})
+    head = row["head"].replace(b"BTC", b"BTX")
+    if stage.store.kind == "memory":
+        stage.store._rows["log_block"]["prices", 3]["head"] = head
+    else:
+        stage.store._db.execute("DROP TRIGGER log_block_is_never_edited")
+        stage.store._db.execute("UPDATE log_block SET head = ? WHERE number = 1", [head])
+    with pytest.raises(StoreCorrupt, match="the head of block 1 was altered"):
+        stage.reader()
+
+
 # ------------------------------------------------------------------------------------- capacity
 
 
