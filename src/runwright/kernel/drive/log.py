@@ -351,9 +351,11 @@ class Log:
     def _newest_before(self, key: str, cut: Cut) -> int:
         """Return the newest record of a key in a block of a cut; 0: there is none."""
         seq = 0
-        for block in self._blocks.between(cut.first, cut.last):
-            if key in block.head.keys:
-                seq = block.head.first
+        for stored in self._blocks.heads(cut.first - 1):
+            if stored.first_seq > cut.last:
+                break
+            if key in record.head_of(stored).keys:
+                seq = stored.first_seq
         return seq
 
     def newest(self, key: str, count: int) -> list[LogRecord]:
