@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
-    from runwright.kernel.record.ledger import StoredEntry
-    from runwright.kernel.record.log import StoredBlock
+    from runwright.kernel.record.ledger import StoredBlock, StoredEntry
+    from runwright.kernel.record.papers import StoredPaper
     from runwright.kernel.record.seal import Heads
     from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
@@ -844,6 +844,7 @@ def verify_store(
             signatures=_signatures(store),
             again=store.entries,
             blocks=every(store),
+            papers=_papers(store),
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -863,6 +864,19 @@ def _signatures(store: ProjectStore, seqs: Sequence[int] | None = None) -> list[
         for row in store.rows("signature", order="seq")
         if wanted is None or row["seq"] in wanted
     ]
+
+
+def _papers(store: ProjectStore) -> Iterator[StoredPaper]:
+    """Yield what is in the outbox, verdict by verdict."""
+    from runwright.kernel.canonical import digest  # lazy: only verify verifies
+    from runwright.kernel.record.papers import StoredPaper  # lazy: as above
+
+    seq = -(1 << 63)
+    while seqs := store.rows("paper", after={"seq": seq}, order="seq", limit=1, columns=("seq",)):
+        seq = seqs[0]["seq"]
+        for row in store.rows("paper", {"seq": seq}, order="idx"):
+            named = digest(row["body"])
+            yield StoredPaper(seq, row["idx"], row["sink"], row["name"], named)
 
 
 def _claimed_origin(store: ProjectStore) -> str:

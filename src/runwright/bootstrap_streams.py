@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,9 +13,16 @@ import msgspec
 
 from runwright import bootstrap
 from runwright.config import Loaded
-from runwright.kernel.errors import UnknownName, Usage, VerificationFailed, require
+from runwright.kernel.errors import (
+    InvalidSpec,
+    Refused,
+    UnknownName,
+    Usage,
+    VerificationFailed,
+    require,
+)
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
-from runwright.kernel.run import instant_text
+from runwright.kernel.run import ONCE, instant_text
 from runwright.streams.events import MEDIA
 from runwright.streams.spec import Source, StreamSpec, retry_of
 
@@ -25,6 +33,8 @@ if TYPE_CHECKING:
     from runwright.kernel.drive.streaming import Streaming
 
 KIND: Final = "streams"
+#: Findings of the lint that an error names.
+FINDINGS_MAX: Final = 10
 #: Seconds between two looks for new events.
 FOLLOW_S: Final = 0.2
 #: Papers read from the store at once.
@@ -42,6 +52,12 @@ def spec_of(store: Store, name: str) -> StreamSpec:
         raise UnknownName(message, hint="runwright apply FILE")
     spec: StreamSpec = bootstrap.spec_of(bootstrap.workloads(), rows[0])
     return spec
+
+
+def look_beside(spec: StreamSpec) -> None:
+    """Let Python look for engines and sources beside the spec file, after everywhere else."""
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
 
 
 def state_path(loaded: Loaded, name: str) -> Path:
@@ -71,6 +87,7 @@ def streaming(
     from runwright.kernel.drive.service import Service  # lazy: as above
     from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
+    from runwright.streams.soundness import warnings_of  # lazy: as above
     from runwright.streams.spec import segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
@@ -78,6 +95,10 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        look_beside(spec)
+        _check_engine(spec, messages)
+        for text in warnings_of(spec):
+            messages("spec.warning", text, level="warning", name=name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention
@@ -120,6 +141,33 @@ def streaming(
         yield Streaming(conductor, bell, stream, stop)
 
 
+def _check_engine(spec: StreamSpec, messages: Messages) -> None:
+    """Look at an engine before anything runs. Raises: invalid-spec, refused by the lint."""
+    # lazy: only a running stream needs these
+    from runwright.streams.enginecode import defines, read  # lazy: as above
+    from runwright.streams.lint import lint  # lazy: as above
+    from runwright.streams.spec import determinism_of  # lazy: as above
+
+    reference = spec.engine.ref
+    if reference.startswith("cmd:"):
+        return
+    sources = read(reference)
+    attribute = reference.partition(":")[2]
+    if not defines(sources[0], attribute):
+        message = f"engine.ref: {sources[0].path} has no {attribute!r}"
+        raise InvalidSpec(message, hint="engine.ref is package.module:callable.")
+    if not determinism_of(spec.engine).has_lint:
+        return
+    report = lint(sources)
+    for waived in report.waived:
+        messages("engine.waived", str(waived.finding), reason=waived.reason)
+    if report.findings:
+        shown = "\n".join(f"  {finding}" for finding in report.findings[:FINDINGS_MAX])
+        message = f"engine {reference} may answer otherwise the next time:\n{shown}"
+        hint = "Change it, or answer for a line with `# det-ok: reason` on it."
+        raise Refused(message, hint=hint)
+
+
 def _quieter(messages: Messages) -> Messages:
     """Return messages in which what every tick says is for who debugs."""
 
@@ -141,6 +189,7 @@ def source_of(
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own
     name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    has_header = source.format == "csv" and not (source.mapping and source.mapping.header)
     if source.file is not None:
         path = Path(spec.folder) / source.file.path
         if source.file.format == "parquet":
@@ -150,8 +199,6 @@ def source_of(
         from runwright.adapters.sources import FileSource  # lazy: as above
 
         follows = spec.scheduler.time == "clock"
-        mapping = source.file.mapping
-        has_header = source.file.format == "csv" and not (mapping and mapping.header)
         return FileSource(
             name,
             path,
@@ -167,7 +214,7 @@ def source_of(
     if source.stdin is not None:
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
-        return StdinSource(name, now_ms=now_ms, wake=wake)
+        return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
     from runwright.adapters.jetstream import Server  # lazy: as above
     from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
 
@@ -178,7 +225,8 @@ def source_of(
         stream=nats.stream,  # type: ignore[union-attr]
         subject=nats.subject,  # type: ignore[union-attr]
         durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
-        retry=retry_of(spec.ingestion_retry),
+        # How long it is left alone after a failure is for whoever asks it.
+        retry=ONCE,
     )
     return NatsSource(name, subscribed, now_ms=now_ms, wake=wake, position=position)
 
@@ -543,23 +591,20 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
     """
     log = reading(store, name)
     if symbol:
-        found = log.newest(symbol, limit)
+        seqs = [record.seq for record in log.newest(symbol, limit)]
     else:
-        found = list(log.records(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq))
-    for record in found:
-        derived = log.derived(record.seq)
-        yield {
-            "ingest_seq": record.seq,
-            "ingest_ts_ms": record.ingest_ts_ms,
-            "event": _event(record.data),
-            "event_sha256": derived.event_sha256,
-            "prev_hash": derived.prev_hash,
-            "record_hash": derived.record_hash,
-        }
-
-
-def _event(data: bytes) -> Any:
-    return msgspec.Raw(data)
+        seqs = list(range(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq + 1))
+    wanted = set(seqs)
+    for found in log.derived(seqs[0], seqs[-1]) if seqs else ():
+        if found.ingest_seq in wanted:
+            yield {
+                "ingest_seq": found.ingest_seq,
+                "ingest_ts_ms": found.ingest_ts_ms,
+                "event": msgspec.Raw(found.data),
+                "event_sha256": found.event_sha256,
+                "prev_hash": found.prev_hash,
+                "record_hash": found.record_hash,
+            }
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:

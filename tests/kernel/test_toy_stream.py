@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runwright.kernel.canonical import encode
 from runwright.kernel.drive.recall import recall
-from runwright.kernel.run import Call
+from runwright.kernel.run import Call, run_id
 from tests.kernel.toys import stream
 from tests.kernel.toys.killing import Project, failures, killed, prepared
 
@@ -34,7 +35,7 @@ def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
 def outcomes(project: Project) -> list[tuple]:
     """Return the outcomes in the order of the ledger, without how long they took."""
     return [
-        (entry.run, entry.body.key, entry.body.status, encode(entry.body.value), entry.body.memory)
+        (entry.run, entry.body.key, entry.body.status, encode(entry.body.value), entry.body.left)
         for entry in project.entries()
         if entry.type == "run.finished"
     ]
@@ -157,3 +158,75 @@ def test_a_sabotaged_stream_is_seen(
     check(unkilled)
     found = next(failures(killed(project, tmp_path, count, sabotage=sabotage), check), None)
     assert found is not None
+
+
+# ---------------------------------------------------------------------- ticks that follow at once
+
+
+def planned_runs(project: Project) -> set[str]:
+    """Return the ids of all runs that the store holds the plan of."""
+    store = project.store()
+    rounds = [recall(store, row["seq"]) for row in store.rows("round")]
+    store.close()
+    return {run_id(round=found.id, key=run.key) for found in rounds for run in found.round.runs}
+
+
+def started_runs(project: Project) -> list[str]:
+    """Return the ids of the runs that a place began to execute, crashed or not."""
+    path = project.folder / "starts.out"
+    return path.read_text().split() if path.exists() else []
+
+
+def killed_between_commits(
+    project: Project, whole: Project, folder: Path, sabotage: str = "followed"
+) -> Iterator[str]:
+    """Kill ticks that follow at every commit; yield what is wrong then, and after a restart."""
+    unkilled = project.copy(folder / "unkilled")
+    points = len(unkilled.run(sabotage=sabotage).points)
+    for at in range(points):
+        copy = project.copy(folder / f"{at:03}")
+        assert copy.run(kill_at=at, sabotage=sabotage).was_killed
+        if not set(started_runs(copy)) <= planned_runs(copy):
+            yield f"killed at {at}: a run had started before its plan was durable"
+        copy.run(sabotage=sabotage)
+        try:
+            check_against(whole)(copy)
+            assert replay(copy) == replay(whole)
+        except AssertionError as error:
+            yield f"killed at {at}: {error}"
+
+
+def test_ticks_that_follow_at_once_cost_one_commit_each(
+    project: Project, whole: Project, tmp_path: Path
+):
+    """The end of one is written with the plan of the next; the record is the same."""
+    copy = project.copy(tmp_path / "followed")
+    copy.run(sabotage="followed")
+    earlier = [point for point in copy.points if point.startswith("before")]
+    kinds = [
+        ("judged " if "judged" in point else "") + ("planned" if "round.planned" in point else "")
+        for point in earlier
+    ]
+    assert kinds == ["planned", *["judged planned"] * (stream.TICKS - 1), "judged ", "", ""]
+    check_against(whole)(copy)
+    assert started_runs(copy)
+    assert [entry.type for entry in copy.entries()] == [entry.type for entry in whole.entries()]
+    assert replay(copy) == replay(whole)
+
+
+@pytest.mark.slow
+def test_ticks_that_follow_at_once_may_be_killed_at_any_commit(
+    project: Project, whole: Project, tmp_path: Path
+):
+    """The first is closed and the next one planned and open, or neither; nothing else is lost."""
+    assert list(killed_between_commits(project, whole, tmp_path)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sabotage", ["late", "stale", "split"])
+def test_a_sabotaged_stream_of_following_ticks_is_seen(
+    project: Project, whole: Project, tmp_path: Path, sabotage: str
+):
+    """A control: starts before plans, lanes as they were before, memory apart from its outcome."""
+    wrong = killed_between_commits(project, whole, tmp_path, f"followed {sabotage}")
+    assert next(wrong, None) is not None

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runwright import bootstrap_replay, bootstrap_streams
-from runwright.adapters.memory import MemoryStore
+from runwright import bootstrap_replay
 from runwright.kernel.drive.blocks import every
 from runwright.kernel.drive.conductor import Conductor, Ports
 from runwright.kernel.drive.log import Log, LogLimits, LogRecord
@@ -26,7 +25,6 @@ from runwright.kernel.drive.writer import Writer
 from runwright.kernel.record.bundle import public_keys
 from runwright.kernel.record.entries import Draft, Entry, LedgerOpened, RunFinished, decode
 from runwright.kernel.record.verify import Evidence, verify
-from runwright.kernel.run import Scheduled
 from runwright.streams import WORKLOAD
 from tests.streams.engines_simulated import STAGE
 from tests.streams.script import INTERVAL_MS, Feed
@@ -310,7 +308,9 @@ def an_untroubled_run_of_the_same_log_gives_the_same_bytes(found: Found) -> None
         outbox_max=1_000_000,
     )
     conductor = Conductor(ports)
-    writer.commit([Draft(body=LedgerOpened(ledger="0a" * 8, seal_key="", bundle_key="", product=""))])
+    writer.commit(
+        [Draft(body=LedgerOpened(ledger="0a" * 8, seal_key="", bundle_key="", product=""))]
+    )
     conductor.apply("streams", script.body)
     log = Log(world.store, NAME, limits=LogLimits(), clock=world.clock, commit=writer.commit)
     conductor.logs[NAME] = log

@@ -18,8 +18,13 @@ from runwright.adapters.sqlite import SqliteStore
 from runwright.kernel.drive.log import LogRecord
 from runwright.kernel.errors import CommitUnknown, Deferred, StoreUnwritable
 from runwright.kernel.ports import Arrival, Batch, Delivery, Work
-from runwright.kernel.record.entries import RoundJudged, RoundPlanned, RunDeferred, decode
-from runwright.kernel.record.entries import RunFinished
+from runwright.kernel.record.entries import (
+    RoundJudged,
+    RoundPlanned,
+    RunDeferred,
+    RunFinished,
+    decode,
+)
 from runwright.kernel.record.log import read
 from runwright.kernel.run import Executed, Round
 from tests.streams.script import Crash, Feed, Outage, Script

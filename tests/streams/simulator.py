@@ -213,7 +213,11 @@ def executing(execution: type[Execution]) -> Iterator[None]:
 
 
 def simulate(
-    seed: int, folder: Path, kind: str, build: Build | None = None, check: Callable[..., None] | None = None
+    seed: int,
+    folder: Path,
+    kind: str,
+    build: Build | None = None,
+    check: Callable[..., None] | None = None,
 ) -> Simulation:
     """Simulate a seed and hold what came of it against every invariant."""
     from tests.streams.invariants import hold

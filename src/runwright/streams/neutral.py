@@ -13,9 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
-from runwright.streams.normalized import EVENT_TYPES
+from runwright.streams.normalized import FLOATS
 
 #: Where computing on market values is the point.
 ENGINES: Final = "runwright.streams.engines"
@@ -43,12 +41,7 @@ FIELDS: Final = frozenset(
         "bids",
         "asks",
         *_SNAPSHOT,
-        *(
-            field.name
-            for kind in EVENT_TYPES.values()
-            for field in msgspec.structs.fields(kind)
-            if field.type is float
-        ),
+        *FLOATS,
     ]
 )
 #: Names that Python has taken: they mean a field only where they are read by their text.

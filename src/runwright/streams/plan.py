@@ -8,10 +8,11 @@ import msgspec
 
 from runwright.kernel.run import Call, Cut, Round, RunPlan
 from runwright.kernel.workload import Seen
+from runwright.streams.canary import is_sampled, timeout_ms
 from runwright.streams.contracts import run_id
 from runwright.streams.cuts import cut_start, grid_of
 from runwright.streams.events import EVENTS_MIN
-from runwright.streams.spec import StreamSpec, retry_of, symbols_of
+from runwright.streams.spec import StreamSpec, determinism_of, retry_of, symbols_of
 
 #: The call that executes an engine on its cut.
 EXECUTE = "runwright.streams.calls:execute"
@@ -50,10 +51,19 @@ def _run(seen: Seen, symbol: str, at_ms: int) -> RunPlan:
     }
     if spec.engine.config:
         args["config"] = msgspec.json.encode(spec.engine.config, order="sorted").decode()
+    sampled = is_sampled(args["run_id"], determinism_of(spec.engine).canary_ppm)
+    if sampled:
+        args["canary_ms"] = spec.engine.timeout_ms
+    is_apart = spec.engine.isolation == "process"
     return RunPlan(
         key=symbol,
         lane=symbol,
-        work=Call(name=EXECUTE, args=args),
+        work=Call(
+            name=EXECUTE,
+            args=args,
+            timeout_ms=timeout_ms(spec.engine.timeout_ms, sampled=sampled) if is_apart else 0,
+            confined="wished" if is_apart else "",
+        ),
         cut=Cut(
             log=spec.name,
             key=symbol,

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from runwright.kernel.canonical import digest_of
+from runwright.kernel.errors import require
 from runwright.kernel.run import Cut, Memory, Outcome, RunPlan
 from runwright.streams.calls import outcome_of, request_of
 from runwright.streams.engine import EngineRequest, Result
@@ -117,8 +118,8 @@ def _again(
     kind = recorded.value.get("error_kind", "")
     if recorded.status == "done" or kind in DERIVED:
         so_far.executed += 1
-        assert run.cut is not None  # noqa: S101
-        result = execute(request_of(run, records(run.cut), before))
+        require(run.cut is not None, "a run of a stream has a cut")
+        result = execute(request_of(run, records(cast("Cut", run.cut)), before))
         outcome = outcome_of(run, result, before)
         # How often it was tried is of its moment; what ended it is not.
         outcome = msgspec.structs.replace(outcome, attempts=recorded.attempts)
@@ -163,7 +164,7 @@ def _first_difference(
         other = msgspec.json.decode(replayed[index]) if index < len(replayed) else None
         if one == other:
             continue
-        path, left, right = first_difference(one, other)
+        path, left, right = _difference(one, other)
         return Difference(
             symbol=run.key,
             run_id=run_id,
@@ -182,6 +183,13 @@ def _first_difference(
         published=b"\n".join(published).decode(errors="replace"),
         replayed=b"\n".join(replayed).decode(),
     )
+
+
+def _difference(one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Return where two events differ; of events of two types, the types say most."""
+    if one and other and one["event_type"] != other["event_type"]:
+        return "event_type", one["event_type"], other["event_type"]
+    return first_difference(one, other)
 
 
 def first_difference(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:

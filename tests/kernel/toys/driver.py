@@ -4,7 +4,7 @@
 
 Before and after each commit it writes a line to descriptor 1 and waits for a byte on descriptor 0,
 so whoever holds the other ends kills it exactly there. A sabotage is a defect that the tests have
-to see.
+to see. After the word "followed", which may stand before it, ticks follow at once.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from runwright.kernel.canonical import encode
 from runwright.kernel.drive import conductor as driving
 from runwright.kernel.drive.conductor import Conductor, Ports
 from runwright.kernel.drive.execution import Execution
+from runwright.kernel.drive.known import Known
 from runwright.kernel.drive.writer import Writer
-from runwright.kernel.ports import Batch, Delivery
+from runwright.kernel.ports import Batch, Delivery, Place, Work
 from runwright.kernel.record.entries import Draft, LedgerOpened, decode
+from runwright.kernel.run import Round
 from tests.kernel.toys import gate, stream
 
 ORIGIN = "example.org/toy"
@@ -101,6 +103,26 @@ class AppendingSink:
             os.fsync(file.fileno())
 
 
+class WatchedPlaces(LocalPlaces):
+    """Keeps the ids of runs in a file before they start, for whoever looks after a crash."""
+
+    def __init__(self, path: Path, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._path = path
+
+    def open(self, round: Round) -> Place:  # noqa: A002 - the word of the port
+        place = super().open(round)
+        start = place.start
+
+        def started(work: Sequence[Work]) -> None:
+            with self._path.open("a") as file:
+                file.writelines(f"{each.run}\n" for each in work)
+            start(work)
+
+        place.start = started  # type: ignore[method-assign]
+        return place
+
+
 # ------------------------------------------------------------------------------------- sabotages
 
 
@@ -143,6 +165,14 @@ class ForgetfulSink(AppendingSink):
 
     def flush(self) -> None:
         self.deliver([])
+
+
+class StaleKnown(Known):
+    """Asks the store for lanes although their newest rows are not there yet."""
+
+    def lanes(self, kind: str, name: str) -> dict[str, Any]:
+        rows = self._store.rows("lane", {"kind": kind, "name": name})
+        return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}
 
 
 # ---------------------------------------------------------------------------------------- driving
@@ -210,7 +240,9 @@ def _conductor(folder: Path, store: Any, writer: Writer, toy: str, sabotage: str
         store=store,
         writer=writer,
         workloads={toy: TOYS[toy].WORKLOAD},
-        places=LocalPlaces(clock=clock, environment={}, scratch=folder / "scratch"),
+        places=WatchedPlaces(
+            folder / "starts.out", clock=clock, environment={}, scratch=folder / "scratch"
+        ),
         sinks={"files": FilesSink(folder / "papers"), "events": sink(folder / "events.out")},
         clock=clock,
         product="test",
@@ -220,6 +252,8 @@ def _conductor(folder: Path, store: Any, writer: Writer, toy: str, sabotage: str
 
 def drive(folder: Path, toy: str, sabotage: str) -> None:
     """Recover, conduct every tick, deliver, seal."""
+    is_followed = sabotage.startswith("followed")
+    sabotage = sabotage.removeprefix("followed").strip()
     # Paths in facts are relative, so that they are the same in every copy of the project.
     os.chdir(folder)
     folder = Path()
@@ -227,12 +261,17 @@ def drive(folder: Path, toy: str, sabotage: str) -> None:
         driving.Execution = LateExecution  # type: ignore[misc]
     if sabotage == "repeating":
         driving.add_interrupted = leave_open
+    if sabotage == "stale":
+        driving.Known = StaleKnown  # type: ignore[misc]
     opened = open_store(folder)
     store = (SplitStore if sabotage == "split" else AnnouncedStore)(opened)
     writer = _writer(folder, store, toy)
     conductor = _conductor(folder, store, writer, toy, sabotage)
     conductor.recover()
-    for tick in TOYS[toy].ticks():
+    ticks = iter(TOYS[toy].ticks())
+    if is_followed:
+        conductor.conduct_all(toy, "toy", lambda: next(ticks, None), heard=lambda found: None)
+    for tick in ticks:
         conductor.conduct(toy, "toy", tick)
         conductor.outbox.pump()
     writer.seal()

@@ -15,7 +15,7 @@ import msgspec
 from runwright.kernel.canonical import digest
 from runwright.kernel.errors import UnknownName, Usage
 from runwright.kernel.people import agent_key_held
-from runwright.kernel.ports import Keyring, Row, Store
+from runwright.kernel.ports import Keyring, Reader, Row, Store
 from runwright.kernel.record.entries import AgentKey, decode
 
 #: How long a key that was rotated out goes on signing.
@@ -24,7 +24,7 @@ _LATEST = 1 << 62
 
 
 def introduced(
-    store: Store, keyring: Keyring, agents: Iterable[str], *, from_ms: int
+    store: Reader, keyring: Keyring, agents: Iterable[str], *, from_ms: int
 ) -> list[AgentKey]:
     """Return an ACTIVE key for each agent that has none, its private half durable already."""
     made = []

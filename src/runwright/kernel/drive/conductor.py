@@ -27,6 +27,7 @@ from runwright.kernel.drive.execution import (
     printable,
     without_log,
 )
+from runwright.kernel.drive.known import Known
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.outbox import Outbox, SinkLimits
 from runwright.kernel.drive.projection import Projection
@@ -60,7 +61,7 @@ from runwright.kernel.errors import (
     Usage,
     require,
 )
-from runwright.kernel.ports import Clock, LogReader, Messages, Places, Sink, Store
+from runwright.kernel.ports import Clock, LogReader, Messages, Places, Row, Sink, Store
 from runwright.kernel.record.entries import (
     TYPES,
     Actor,
@@ -74,7 +75,6 @@ from runwright.kernel.record.entries import (
 from runwright.kernel.run import (
     Content,
     Cut,
-    Memory,
     Outcome,
     Round,
     RunPlan,
@@ -120,18 +120,20 @@ class Conductor:
     def __init__(self, ports: Ports, *, stop: Stop | None = None) -> None:
         """Take over; `recover` comes first."""
         self.ports = self._ports = ports
-        self._store = ports.store
         self._writer = ports.writer
-        self._writer.fold = Projection(ports.store, ports.workloads, ports.store).fold
+        self._store = self._known = Known(ports.store, ports.writer)
+        self._writer.fold = Projection(self._known, ports.workloads, self._known).fold
         self.stop = Stop() if stop is None else stop
         #: The logs of streams that run here, by the names of their specs.
         self.logs: dict[str, LogReader] = {}
+        #: The row of the spec that ticked last, and what it says.
+        self._spec_of: tuple[Mapping[str, Any], Spec] | None = None
         #: Agents that are known to have a key; nobody is called "".
         self._keyed: set[str] = {""}
         self.stop.on(ports.places.wake)
         self._means = Means(
             writer=ports.writer,
-            store=ports.store,
+            store=self._known,
             places=ports.places,
             clock=ports.clock,
             stop=self.stop,
@@ -149,7 +151,11 @@ class Conductor:
             most=ports.outbox_max,
         )
         self.outbox.limits = ports.limits
-        self._writer.note = self.outbox.note
+        self._writer.note = self._note
+
+    def _note(self, rows: Sequence[Row]) -> None:
+        self._known.note(rows)
+        self.outbox.note(rows)
 
     # -------------------------------------------------------------------------------- the doors
 
@@ -225,8 +231,9 @@ class Conductor:
         from runwright.kernel.drive import acts, agents  # lazy: few commands are acts of people
 
         writer = self._writer
+        writer.flush()
         acting = acts.Acting(
-            self._store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
+            self._ports.store, writer.origin, self._ports.clock.now_ms(), writer.keyring, by
         )
         done = acts.act(kind, body, acting)
         told = {"seq": writer.next_seq + len(done.drafts) - 1} if done.drafts else {}
@@ -265,11 +272,47 @@ class Conductor:
         planned is recorded as refused. Raises: unknown-name, deferred when the outbox is full,
         frozen for a scheduled tick of a spec that a person stopped.
         """
-        spec = self._spec(kind, name, inline)
+        return self._conduct(self._spec(kind, name, inline), tick)
+
+    def conduct_all(
+        self,
+        kind: str,
+        name: str,
+        ticks: Callable[[], Tick | None],
+        *,
+        heard: Callable[[Conducted], object],
+    ) -> int:
+        """Drive tick after tick of a spec while `ticks` has the next one; return how many.
+
+        What a scheduled tick ends with (outcomes, memory, verdict, papers) is written by the commit
+        that plans the next one, so that each costs one commit and the last costs two. Everything is
+        durable when this returns, also when it raises. `heard` gets what came of each tick, in
+        order, once that is durable. In `ticks` and in `heard` the caller may deliver and seal;
+        whoever has something else to do lets `ticks` return None and comes again. Raises: as
+        `conduct`, for the tick that `ticks` gave last.
+        """
+        unheard: list[Conducted] = []
+        count = 0
+        try:
+            while not self.stop and (tick := ticks()) is not None and not self.stop:
+                unheard.append(self._conduct(self._spec(kind, name, None), tick, followed=True))
+                count += 1
+                # What ended before was written with the plan of this one.
+                while len(unheard) > 1:
+                    heard(unheard.pop(0))
+        finally:
+            self._writer.flush()
+            while unheard and not self._writer.is_broken:
+                heard(unheard.pop(0))
+        return count
+
+    def _conduct(self, spec: Spec, tick: Tick, *, followed: bool = False) -> Conducted:
+        """Drive one tick to its end; one that is followed at once may leave its end staged."""
+        kind, name = spec.kind, spec.name
         identity = tick_id(origin=self._writer.origin, workload=kind, spec=name, tick=tick)
-        known = self._store.rows("tick", {"id": identity})
-        if known:
-            return self._recorded(known[0])
+        known = self._known.tick(kind, name, tick, identity)
+        if known is not None:
+            return self._recorded(known)
         frozen = self._frozen(name)
         if frozen is not None:
             if isinstance(tick, Scheduled):
@@ -279,14 +322,28 @@ class Conductor:
         if why_full:
             raise Deferred(why_full)
         at = self._ports.clock.now_ms()
-        lanes = self._lanes(kind, name)
-        world = StoreWorld(self._store, logs=self.logs, memory=lanes)
+        lanes = self._known.lanes(kind, name)
+        world = StoreWorld(self._known, logs=self.logs, memory=lanes)
         try:
             observed = self._ports.workloads[kind].observe(spec.value, tick, world)
             # The pure rooms see what the record will give back, here as after a crash.
-            facts = msgspec.json.decode(encode(dict(observed)))
-            seen = Seen(spec=spec.value, tick=tick, at=at, facts=facts, memory=lanes)
-            state = TickState(spec=spec, tick=tick, id=identity, seen=seen, kept=world.kept)
+            facts = encode(dict(observed))
+            seen = Seen(
+                spec=spec.value,
+                tick=tick,
+                at=at,
+                facts=msgspec.json.decode(facts),
+                memory=lanes,
+            )
+            state = TickState(
+                spec=spec,
+                tick=tick,
+                id=identity,
+                seen=seen,
+                facts=facts,
+                kept=world.kept,
+                followed=followed,
+            )
             planned = self._ports.workloads[kind].plan(seen)
             if planned is None:
                 message = "the plan has nothing for this tick"
@@ -309,7 +366,7 @@ class Conductor:
 
     def _frozen(self, name: str) -> Frozen | None:
         """Return the decision of a person that stands against a spec, as an error."""
-        rows = self._store.rows("decision", {"subject": f"spec/{name}"}, order="seq")
+        rows = self._known.decisions(f"spec/{name}")
         if not rows:
             return None
         from runwright.kernel.people import stand  # lazy: only specs that somebody decided about
@@ -417,12 +474,26 @@ class Conductor:
             for key in self._keys_for(names, from_ms=seen.at):
                 pending.add([Draft(body=key)])
             add_judged(state, under_way, judgement, pending, next_seq=self._writer.next_seq)
+            if self._may_be_staged(state, judgement):
+                pending.stage(self._writer)
+                break
             pending.commit(self._writer)
             self._reconcile(state.spec.kind, state.spec.value, under_way.seq)
             if any(paper.hold == "sealed" for paper in papers):
                 self._writer.seal()
         require(verdict is not None, "a driven tick has at least one round")
         return conducted(state, cast("Verdict", verdict), stopped)
+
+    def _may_be_staged(self, state: TickState, judgement: Judgement) -> bool:
+        """Say whether the end of a tick may wait for the plan of the next one, and for no other."""
+        return (
+            state.followed
+            and judgement.is_last
+            and isinstance(state.tick, Scheduled)
+            and self._ports.workloads[state.spec.kind].reconcile is None
+            and not any(paper.hold == "sealed" for paper in judgement.papers)
+            and not self._writer.has_staged
+        )
 
     # --------------------------------------------------------------------------- reconciliation
 
@@ -475,7 +546,7 @@ class Conductor:
             for found in self._store.rows("round", {"tick": row["id"]}, order="idx")
         ]
         first, last = rounds[0].planned, rounds[-1]
-        lanes = self._lanes(first.kind, first.name)
+        lanes = self._known.lanes(first.kind, first.name)
         workload = self._workload(first.kind)
         body = self._store.blob(first.spec)
         require(body is not None, f"the spec {first.spec} of an open tick is kept")
@@ -518,7 +589,7 @@ class Conductor:
 
     def _take_over(self, state: TickState, found: Recalled, pending: Pending) -> UnderWay:
         """Return a recalled round as one under way, its open impure runs ended as interrupted."""
-        lanes = self._lanes(state.spec.kind, state.spec.name)
+        lanes = self._known.lanes(state.spec.kind, state.spec.name)
         under_way = UnderWay(
             kind=state.spec.kind,
             name=state.spec.name,
@@ -578,16 +649,17 @@ class Conductor:
         workload = self._workload(kind)
         if inline is not None:
             return Spec(kind, name, inline, decode_spec(workload, inline))
-        rows = self._store.rows("spec", {"kind": kind, "name": name})
-        if not rows:
+        row = self._known.spec(kind, name)
+        if row is None:
             message = f"no {kind} spec of the name {name!r} was applied"
-            raise UnknownName(message)
-        body = rows[0]["body"]
-        return Spec(kind, name, body, decode_spec(workload, body))
-
-    def _lanes(self, kind: str, name: str) -> dict[str, Memory]:
-        rows = self._store.rows("lane", {"kind": kind, "name": name})
-        return {row["lane"]: msgspec.json.decode(row["memory"]) for row in rows}
+            others = self._store.rows("spec", {"name": name}, columns=("kind",))
+            is_stream = any(row["kind"] == "streams" for row in others) and kind != "streams"
+            hint = f"It is a stream: runwright streams run {name}" if is_stream else ""
+            raise UnknownName(message, hint=hint)
+        if self._spec_of is None or self._spec_of[0] is not row:
+            body = row["body"]
+            self._spec_of = row, Spec(kind, name, body, decode_spec(workload, body), is_kept=True)
+        return self._spec_of[1]
 
 
 def _permit(workload: Workload, seen: Seen, this: Round) -> Ask | None:

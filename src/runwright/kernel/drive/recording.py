@@ -109,7 +109,10 @@ def add_planned(
     blobs = tuple(blob_of(name, content) for name, content in kept.items())
     pending.add(
         [Draft(body=body, round=identity, actor=_actor(state.tick), blobs=blobs)],
-        [*state.kept, *kept.values()],
+        [
+            *state.kept,
+            *(kept[name] for name in kept if not (name == "spec" and state.spec.is_kept)),
+        ],
     )
     state.kept = []
     state.rounds.append(identity)
@@ -142,7 +145,7 @@ def add_planned(
 def _seen_and_planned(state: TickState, planned: Round) -> dict[str, Content]:
     """Return what round.planned pins: the spec, the whole roster, and what was seen."""
     seen = state.seen
-    facts = _pinned(encode(dict(seen.facts)))
+    facts = _pinned(state.facts or encode(dict(seen.facts)))
     rounds = {"done": list(state.rounds), "facts": facts.digest, "memory": dict(seen.memory)}
     return {
         "spec": _pinned(state.spec.body),

@@ -7,6 +7,7 @@ buffer that is full, an outbox that nobody empties. Nothing is dropped.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -17,14 +18,15 @@ from runwright.kernel.drive.health import Health
 from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
+from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
 from runwright.kernel.ports import Bell
-from runwright.kernel.record.entries import Actor, Draft, StreamOpened, TickPassed
-from runwright.kernel.run import Scheduled
+from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
+from runwright.kernel.run import Scheduled, Tick
 from runwright.kernel.workload import Flow
 
 #: Ticks conducted in a row before events are taken in and outputs delivered again.
-TICKS_MAX: Final = 64
+TICKS_MAX: Final = 16
 #: The longest wait between two looks, seconds.
 LOOK_S: Final = 30.0
 #: Seconds between two reports of the state.
@@ -51,6 +53,16 @@ class Stream(NamedTuple):
     is_verbose: bool = False
 
 
+class _Begun(NamedTuple):
+    """A tick that was given to the conductor."""
+
+    planned_ms: int
+    at_ms: int
+    at_s: float
+    #: The tick before it.
+    before_ms: int | None
+
+
 class Streaming:
     """Runs one stream until it is asked to stop, or until nothing will ever come again."""
 
@@ -64,10 +76,14 @@ class Streaming:
         self._stream = stream
         self._stop = stop
         self.health = Health()
+        #: Ticks that are under way, and how many were given since others had their turn.
+        self._began: deque[_Begun] = deque()
+        self._given = 0
         self._told_s = 0.0
         self._last_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
+        self._buffer_full_s = 0.0
         #: Called with the summary, at most once a second.
         self.watch: Callable[[Mapping[str, Any]], None] | None = None
         stop.on(bell.wake)
@@ -162,6 +178,8 @@ class Streaming:
             self.health.change("drain")
         self._inflow.close()
         self._log.seal(whole=False)
+        body = ConductorStopped(reason="drained", signal=self._stop.signal)
+        self._ports.writer.commit([Draft(body=body)])
         self._deliver()
         self.health.change("stop")
         self._tell(force=True)
@@ -233,12 +251,15 @@ class Streaming:
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
+            self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
             self._ports.messages("buffer.full", level="warning", name=self._name)
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
+            blocked_ms = int((self._ports.clock.monotonic_s() - self._buffer_full_s) * 1000)
+            self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
 
     def _retire(self) -> None:
@@ -264,40 +285,46 @@ class Streaming:
         return planned_ms if self._inflow.is_over and is_left and self._log.last_seq else None
 
     def _conduct_due(self) -> bool:
-        """Conduct what is due, some of it when it is much; say whether anything was."""
-        if self._is_paused():
-            return False
-        conducted = 0
-        for _ in range(TICKS_MAX):
-            planned_ms = self._due_ms()
-            if planned_ms is None or self._stop:
-                break
-            self._log.close_through(planned_ms)
-            try:
-                self._conduct(planned_ms)
-            except Deferred:
-                self._pause_scheduling("the outbox is full")
-                break
-            except Frozen as error:
-                self._pause_scheduling(str(error))
-                break
-            self._last_ms = planned_ms
-            conducted += 1
-        return conducted > 0
+        """Conduct what is due, some of it when it is much; say whether anything was.
 
-    def _conduct(self, planned_ms: int) -> None:
+        Each tick of many shares its commit with the plan of the next.
+        """
+        if self._is_paused() or self._due_ms() is None:
+            return False
+        self._given = 0
+        try:
+            self._conductor.conduct_all(self._kind, self._name, self._next_tick, heard=self._heard)
+        except (Deferred, Frozen) as error:
+            # The tick that was given last did not begin: it is due still.
+            self._last_ms = self._began.pop().before_ms
+            self._pause_scheduling(str(error))
+        return True
+
+    def _next_tick(self) -> Tick | None:
+        """Return the tick that is due now, unless others have to have their turn."""
+        if self._given == TICKS_MAX or self._stop:
+            return None
+        planned_ms = self._due_ms()
+        if planned_ms is None:
+            return None
         clock = self._ports.clock
-        began_ms, began_s = clock.now_ms(), clock.monotonic_s()
-        found = self._conductor.conduct(self._kind, self._name, Scheduled(planned_ms=planned_ms))
-        took_ms = (clock.monotonic_s() - began_s) * 1000
-        health = self.health
+        self._log.close_through(planned_ms)
+        self._began.append(_Begun(planned_ms, clock.now_ms(), clock.monotonic_s(), self._last_ms))
+        self._given += 1
+        self._last_ms = planned_ms
+        return Scheduled(planned_ms=planned_ms)
+
+    def _heard(self, found: Conducted) -> None:
+        """Count what came of a tick that is durable now."""
+        clock, health = self._ports.clock, self.health
+        begun = self._began.popleft()
         health.count("scheduler.ticks")
+        health.observe("engine.duration_ms", (clock.monotonic_s() - begun.at_s) * 1000)
         if self._flow.time == "clock":
-            health.observe("scheduler.lag_ms", max(0, began_ms - planned_ms))
-            health.observe("publish.latency_ms", max(0.0, clock.now_ms() - planned_ms))
+            health.observe("scheduler.lag_ms", max(0, begun.at_ms - begun.planned_ms))
+            health.observe("publish.latency_ms", max(0, clock.now_ms() - begun.planned_ms))
         for status, count in found.outcomes.items():
             health.count("engine.runs", count, status="completed" if status == "done" else "failed")
-        health.observe("engine.duration_ms", took_ms)
         for event_type, count in self._flow.published(found.outcomes).items():
             health.count("publish.count", count, event_type=event_type)
 

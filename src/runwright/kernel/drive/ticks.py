@@ -24,6 +24,8 @@ class Spec(msgspec.Struct, frozen=True):
     body: bytes
     #: The same as the workload's own type.
     value: Any
+    #: It was applied, so that the store has those bytes already.
+    is_kept: bool = False
 
 
 class TickState(msgspec.Struct, kw_only=True):
@@ -33,6 +35,8 @@ class TickState(msgspec.Struct, kw_only=True):
     tick: Tick
     id: str
     seen: Seen
+    #: What was observed, as it is pinned; empty for a tick that was recalled.
+    facts: bytes = b""
     #: What `observe` kept, to be written with the first round.
     kept: list[Content] = []
     #: The ids of its rounds, in order.
@@ -40,6 +44,8 @@ class TickState(msgspec.Struct, kw_only=True):
     #: How many outcomes there are of each status, over all rounds.
     outcomes: dict[str, int] = {}
     label: str = ""
+    #: Whoever asked for it has the next one at once.
+    followed: bool = False
 
 
 class Conducted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from runwright.kernel.canonical import digest
 from runwright.kernel.errors import Usage, require
-from runwright.kernel.ports import LogReader, Store
+from runwright.kernel.ports import LogReader, Reader
 from runwright.kernel.run import Content, Memory, Ref
 
 #: Nothing by any name.
@@ -19,7 +19,7 @@ class StoreWorld:
 
     def __init__(
         self,
-        store: Store,
+        store: Reader,
         *,
         logs: Mapping[str, LogReader] = NO_LOGS,
         memory: Mapping[str, Memory] = NO_LOGS,

@@ -51,7 +51,10 @@ def fold_acts(appended: Appended, contents: Sequence[Content]) -> Sequence[Row]:
 
 
 class Writer:
-    """Holds the lease, the head of the ledger and the last seal."""
+    """Holds the lease, the head of the ledger and the last seal.
+
+    The head is that of what is staged too.
+    """
 
     def __init__(
         self,
@@ -80,9 +83,14 @@ class Writer:
             self._lease.release()
             raise
         self._broken: RunwrightError | None = None
+        #: What has its place in the ledger and is written with the next commit.
+        self._staged = Batch()
+        #: Called once that is durable.
+        self._then: list[Callable[[], object]] = []
+        self._is_urgent = False
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
         self.fold: Fold = fold_acts
-        #: Hears of the rows of each commit; a conductor puts in what remembers some of them.
+        #: Hears of rows as they are staged; a conductor puts in what remembers some of them.
         self.note: Callable[[Sequence[Row]], object] = len
         self._unsealed_since_s = clock.monotonic_s()
         self._skew_ms = self._wall_minus_monotonic_ms()
@@ -94,7 +102,7 @@ class Writer:
 
     @property
     def next_seq(self) -> int:
-        """The seq that the next entry will have."""
+        """The seq that the next entry will have, after those that are staged."""
         return self.head.size
 
     def commit(  # noqa: PLR0913 - what one transaction may hold
@@ -108,37 +116,103 @@ class Writer:
         retired: Sequence[Span] = (),
         seal: bool = True,
     ) -> int:
-        """Write all of it in one durable transaction; return the seq of the first draft.
+        """Write it, after what is staged, in one durable transaction.
 
-        The first draft has the seq that `next_seq` said before. Entries of some types are sealed at
-        once, unless `seal` is False. Raises: halt.
+        Return the seq of the first draft, which `next_seq` said before. Entries of some types are
+        sealed at once, unless `seal` is False. Raises: halt.
         """
+        if blocks and not (drafts or contents or rows or erased or retired or self._staged):
+            # The way of every event of a stream: there is no entry, so nothing to fold or to seal.
+            self._require_whole()
+            self._write(Batch(blocks=list(blocks)))
+            return self.head.size
+        first = self._stage(drafts, contents, rows)
+        self._staged.erased.extend(erased)
+        self._staged.blocks.extend(blocks)
+        self._staged.retired.extend(retired)
+        self._write_staged(seal=seal)
+        return first
+
+    def stage(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        contents: Sequence[Content] = (),
+        rows: Sequence[Row] = (),
+        then: Callable[[], object],
+    ) -> int:
+        """Give entries their place in the ledger, to be written with the next commit.
+
+        `then` is called once they are durable. Return the seq of the first draft. Raises: halt.
+        """
+        first = self._stage(drafts, contents, rows)
+        self._then.append(then)
+        if self._is_urgent or self._staged.failure is not None:
+            self._write_staged(seal=True)
+        return first
+
+    def flush(self) -> None:
+        """Write what is staged, if there is anything. Raises: halt."""
+        if self._staged:
+            self._require_whole()
+            self._write_staged(seal=True)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a commit failed, so that nobody knows here what the store holds."""
+        return self._broken is not None
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether something waits for the next commit."""
+        return bool(self._staged)
+
+    def has_staged_rows(self, table: str) -> bool:
+        """Say whether the store does not have every row of a table yet."""
+        return any(row.table == table for row in self._staged.rows)
+
+    def staged_blob(self, wanted: str) -> Content | None:
+        """Return bytes that the store does not have yet, by digest."""
+        return next((item for item in self._staged.contents if item.digest == wanted), None)
+
+    def _stage(
+        self, drafts: Sequence[Draft], contents: Sequence[Content], rows: Sequence[Row]
+    ) -> int:
         self._require_whole()
         drafts = [*drafts, *self._clock_drafts()]
         first = self.head.size
         appended = append(self.head, self.origin, self._clock.now_ms(), drafts)
-        batch = Batch(
-            entries=appended.entries,
-            tiles=appended.tiles,
-            contents=list(contents),
-            rows=list(rows),
-            erased=list(erased),
-            blocks=list(blocks),
-            retired=list(retired),
-        )
+        failure = None
+        more = list(rows)
         try:
-            batch.rows += self.fold(appended, contents)
+            more += self.fold(appended, contents)
         except RunwrightError as error:
             # The store went away while it was asked, and what happened is not to be lost with it.
-            batch.failure = error
-        self._write(batch)
+            failure = error
+        # After the fold, which may ask for a table and so have written what was staged before.
+        staged = self._staged
+        staged.entries.extend(appended.entries)
+        staged.tiles.extend(appended.tiles)
+        staged.contents.extend(contents)
+        staged.rows.extend(more)
+        staged.failure = failure
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
         self.head = appended.head
-        self.note(batch.rows)
-        if seal and any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts):
-            self.seal()
+        self.note(more)
+        urgent = any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts)
+        self._is_urgent = self._is_urgent or urgent
         return first
+
+    def _write_staged(self, *, seal: bool) -> None:
+        batch, self._staged = self._staged, Batch()
+        then, self._then = self._then, []
+        is_urgent, self._is_urgent = self._is_urgent, False
+        self._write(batch)
+        for each in then:
+            each()
+        if seal and is_urgent:
+            self.seal()
 
     def keep_aside(
         self,
@@ -154,7 +228,10 @@ class Writer:
         """
         if self._broken is None:
             appended = append(self.head, self.origin, self._clock.now_ms(), drafts)
-            batch = Batch(entries=appended.entries, contents=list(contents), rows=list(rows))
+            batch, self._staged = self._staged, Batch()
+            batch.entries.extend(appended.entries)
+            batch.contents.extend(contents)
+            batch.rows.extend(rows)
             batch.failure = failure
             self._write(batch)
 
@@ -164,6 +241,9 @@ class Writer:
         Raises: store-corrupt when the store holds something else than was written,
         rollback-detected when the signer remembers more.
         """
+        if self._staged:
+            self._require_whole()
+            self._write_staged(seal=False)
         if self.sealed.size == self.head.size:
             if rows:
                 self._write(Batch(rows=list(rows)))

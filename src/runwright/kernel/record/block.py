@@ -16,6 +16,7 @@ import msgspec
 
 from runwright.kernel.canonical import encode
 from runwright.kernel.errors import require
+from runwright.kernel.record.ledger import StoredBlock, leaf_hash, root_of
 from runwright.kernel.record.log import (
     BODY_MAX,
     FORMAT,
@@ -25,7 +26,6 @@ from runwright.kernel.record.log import (
     BlockHead,
     Genesis,
     Known,
-    StoredBlock,
 )
 
 #: A map of all keys is kept again after so many blocks, or as many as there are keys.
@@ -190,3 +190,8 @@ def record_hash(prev: bytes, seq: int, stamp_ms: int, event_sha256: bytes) -> by
     """Return the hash of one record."""
     place = seq.to_bytes(8, "big") + stamp_ms.to_bytes(8, "big")
     return _sha256(prev + place + event_sha256).digest()
+
+
+def segment_root(digests: Sequence[bytes]) -> bytes:
+    """Return the root of the RFC 6962 tree whose leaves are the digests of blocks."""
+    return root_of([leaf_hash(one) for one in digests])

@@ -34,13 +34,14 @@ from runwright.kernel.record.entries import (
     Entry,
     Header,
     RoundPlanned,
+    RunFinished,
     StateReconciled,
     SuspensionRequested,
     decode,
     tail_for,
 )
-from runwright.kernel.record.ledger import SealRow, StoredEntry, Tiles, inclusion_proof
-from runwright.kernel.record.log import StoredBlock, restored
+from runwright.kernel.record.ledger import SealRow, StoredBlock, StoredEntry, Tiles, inclusion_proof
+from runwright.kernel.record.log import restored
 from runwright.kernel.record.logged import Facts
 from runwright.kernel.record.seal import (
     Checkpoint,
@@ -288,6 +289,9 @@ def _blob_files(
             files[f"blobs/{named.digest}"] = content.data
             if named.salted:
                 files[f"blobs/{named.digest}.salt"] = content.salt
+        memory = blob(entry.body.memory) if isinstance(entry.body, RunFinished) else None
+        if memory is not None:
+            files[f"blobs/{memory.digest}"] = memory.data
     return files
 
 

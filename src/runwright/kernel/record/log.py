@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from runwright.kernel.errors import StoreCorrupt
+from runwright.kernel.record.ledger import StoredBlock
 
 #: The version of the format of a block.
 FORMAT: Final = 1
@@ -31,28 +32,6 @@ NO_PREV: Final = "0" * 64
 _sha256 = hashlib.sha256
 #: Bytes of a number -> its code in an array.
 _CODES: Final[Mapping[int, str]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-class StoredBlock(msgspec.Struct, frozen=True, gc=False):
-    """A block as it stands in a store: what it is found by, and its bytes."""
-
-    log: str
-    #: The ingest_seq of its last record; 0 in block 0.
-    last_seq: int
-    #: Counted from 0 on.
-    number: int
-    #: The ingest_seq of its first record; 0 in block 0.
-    first_seq: int
-    #: The stamps of its first and its last record, epoch ms.
-    first_ms: int
-    last_ms: int
-    #: How many bytes its records have.
-    size: int
-    #: SHA-256 of the head, 32 bytes.
-    digest: bytes
-    head: bytes
-    #: The records, one after the other.
-    body: bytes
 
 
 class Known(NamedTuple):
@@ -282,6 +261,7 @@ def restored(head: bytes, body: bytes) -> StoredBlock:
         steps = _unpacked(says.steps, says.count) if says.steps else ()
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, LookupError, ValueError):
         return StoredBlock("", 0, 0, 0, 0, 0, len(body), digest, head, body)
-    last, last_ms = says.first + says.count - 1, says.at + sum(steps)
+    last = says.first + says.count - 1 if says.count else 0
+    last_ms = says.at + sum(steps)
     place = (last, says.number, says.first, says.at, last_ms, len(body))
     return StoredBlock(says.log, *place, digest, head, body)

@@ -15,12 +15,11 @@ import msgspec
 
 from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.record.entries import LogRetired, LogSealed
-from runwright.kernel.record.ledger import Head, extend, leaf_hash
+from runwright.kernel.record.ledger import Head, StoredBlock, extend, leaf_hash
 from runwright.kernel.record.log import (
     NO_PREV,
     Block,
     BlockHead,
-    StoredBlock,
     about,
     head_of,
     problem_of,

@@ -18,7 +18,7 @@ import msgspec
 
 from runwright.kernel.canonical import commitment, digest, encode
 from runwright.kernel.errors import NotCanonical, Usage, VerificationFailed
-from runwright.kernel.record import logged
+from runwright.kernel.record import logged, papers
 from runwright.kernel.record.entries import (
     BODIES,
     ENTRY_MAX,
@@ -40,14 +40,15 @@ from runwright.kernel.record.ledger import (
     TILE_BITS,
     Head,
     SealRow,
+    StoredBlock,
     StoredEntry,
     Tile,
     Tiles,
     check_inclusion,
     extend,
 )
-from runwright.kernel.record.log import StoredBlock
 from runwright.kernel.record.logged import CutOf, Logs
+from runwright.kernel.record.papers import Papers, StoredPaper
 from runwright.kernel.record.seal import (
     Checkpoint,
     Note,
@@ -62,7 +63,7 @@ from runwright.kernel.record.signed import AgentSignature, Signed
 from runwright.kernel.run import Blob, Content, OutcomeStatus, round_id, tick_id
 
 Level: TypeAlias = Literal[
-    "bundle", "bytes", "chain", "tree", "signatures", "blobs", "semantics", "log"
+    "bundle", "bytes", "chain", "tree", "signatures", "blobs", "semantics", "log", "outbox"
 ]
 
 #: Word -> its level and the sentence that `verify` prints.
@@ -122,6 +123,7 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "agent-keys": ("semantics", "Every key of an agent goes through its states in order."),
     "complete": ("semantics", "Every round is there from its plan to its verdict."),
     **{word: ("log", sentence) for word, sentence in logged.SENTENCES.items()},
+    **{word: ("outbox", sentence) for word, sentence in papers.SENTENCES.items()},
 }
 
 #: What a part of a ledger cannot show: it has no neighbours, no leaf hashes and no retirements.
@@ -155,6 +157,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     signatures: Iterable[AgentSignature] = ()
     #: The blocks of input logs, log by log and in order; None: they are not checked.
     blocks: Iterable[StoredBlock] | None = None
+    #: The outbox, in order; None: it is not checked.
+    papers: Iterable[StoredPaper] | None = None
     #: Reads entries a second time, first <= seq < stop; needed when `entries` can be read once.
     again: Callable[[int, int], Iterable[StoredEntry]] | None = None
 
@@ -286,6 +290,7 @@ class _Verification:
         self._scan()
         self._semantics.close()
         figures = self._close_logs()
+        self._close_papers()
         self._blobs.close()
         sealed = self._check_seals()
         evidence, semantics = self._evidence, self._semantics
@@ -312,6 +317,13 @@ class _Verification:
             self._findings.stated -= logged.SENTENCES.keys()
             return {}
         return dict(logs.figures)
+
+    def _close_papers(self) -> None:
+        stored = self._evidence.papers
+        if stored is None:
+            self._findings.stated -= papers.SENTENCES.keys()
+        else:
+            self._semantics.papers.close(stored, self._blobs.bytes_of, self._count)
 
     def _read_seals(self) -> None:
         for row in self._evidence.seals:
@@ -506,6 +518,7 @@ class _SlimBody(msgspec.Struct, frozen=True, gc=False):
     key: str
     status: OutcomeStatus | None = None
     reason: str = ""
+    memory: str = ""
 
 
 class _Slim(msgspec.Struct, frozen=True, gc=False):
@@ -731,6 +744,14 @@ class _Blobs:
             if own != blob.digest or len(content.data) != blob.size or is_salted_too:
                 self._findings.add("matching", seq, f"{blob.name} of entry {seq} was altered")
 
+    def pinned(self, named: str, seq: int, what: str) -> None:
+        """Check bytes that the body of an entry names by their digest."""
+        content = self._get(named)
+        if content is None:
+            self._missing.setdefault(named, (seq, what))
+        elif digest(content.data) != named:
+            self._findings.add("matching", seq, f"{what} of entry {seq} was altered")
+
     def erase(self, named: str, seq: int) -> None:
         """Take note of an erasure."""
         self._erased.add(named)
@@ -846,6 +867,7 @@ class _Semantics:
         self._last_roster: _Roster | None = None
         self.signed = Signed(findings.add)
         self.logs = Logs(findings.add, is_part=is_part)
+        self.papers = Papers(findings.add)
         #: Entry type -> what takes in an entry of it.
         self.handlers: Final[dict[str, Callable[[Any, int], None]]] = {
             "run.started": self._started,
@@ -913,6 +935,8 @@ class _Semantics:
 
     def _finished(self, entry: Entry, seq: int) -> None:
         run, body = entry.run, entry.body
+        if body.memory:
+            self._blobs.pinned(body.memory, seq, f"what lane {body.key} remembers")
         found = self._runs.get(run)
         if (
             found is None
@@ -1034,6 +1058,7 @@ class _Semantics:
             return
         found.judged = True
         self.judged += 1
+        self.papers.judged(entry, seq)
         if found.tick in self._ticks:
             self._ticks[found.tick].open = False
         if found.left:
