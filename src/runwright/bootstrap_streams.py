@@ -22,7 +22,7 @@ from runwright.kernel.errors import (
     require,
 )
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
-from runwright.kernel.run import instant_text
+from runwright.kernel.run import ONCE, instant_text
 from runwright.streams.events import MEDIA
 from runwright.streams.spec import Source, StreamSpec, retry_of
 
@@ -189,6 +189,7 @@ def source_of(
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own
     name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    has_header = source.format == "csv" and not (source.mapping and source.mapping.header)
     if source.file is not None:
         path = Path(spec.folder) / source.file.path
         if source.file.format == "parquet":
@@ -198,8 +199,6 @@ def source_of(
         from runwright.adapters.sources import FileSource  # lazy: as above
 
         follows = spec.scheduler.time == "clock"
-        mapping = source.file.mapping
-        has_header = source.file.format == "csv" and not (mapping and mapping.header)
         return FileSource(
             name,
             path,
@@ -215,7 +214,7 @@ def source_of(
     if source.stdin is not None:
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
-        return StdinSource(name, now_ms=now_ms, wake=wake)
+        return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
     from runwright.adapters.jetstream import Server  # lazy: as above
     from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
 
@@ -226,7 +225,8 @@ def source_of(
         stream=nats.stream,  # type: ignore[union-attr]
         subject=nats.subject,  # type: ignore[union-attr]
         durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
-        retry=retry_of(spec.ingestion_retry),
+        # How long it is left alone after a failure is for whoever asks it.
+        retry=ONCE,
     )
     return NatsSource(name, subscribed, now_ms=now_ms, wake=wake, position=position)
 

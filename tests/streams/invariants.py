@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runwright import bootstrap_replay, bootstrap_streams
-from runwright.adapters.memory import MemoryStore
+from runwright import bootstrap_replay
 from runwright.kernel.drive.blocks import every
 from runwright.kernel.drive.conductor import Conductor, Ports
 from runwright.kernel.drive.log import Log, LogLimits, LogRecord
@@ -26,7 +25,6 @@ from runwright.kernel.drive.writer import Writer
 from runwright.kernel.record.bundle import public_keys
 from runwright.kernel.record.entries import Draft, Entry, LedgerOpened, RunFinished, decode
 from runwright.kernel.record.verify import Evidence, verify
-from runwright.kernel.run import Scheduled
 from runwright.streams import WORKLOAD
 from tests.streams.engines_simulated import STAGE
 from tests.streams.script import INTERVAL_MS, Feed

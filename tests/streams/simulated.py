@@ -17,8 +17,13 @@ from runwright.adapters.memory import MemoryStore
 from runwright.adapters.sqlite import SqliteStore
 from runwright.kernel.errors import CommitUnknown, Deferred, StoreUnwritable
 from runwright.kernel.ports import Arrival, Batch, Delivery, Work
-from runwright.kernel.record.entries import RoundJudged, RoundPlanned, RunDeferred, decode
-from runwright.kernel.record.entries import RunFinished
+from runwright.kernel.record.entries import (
+    RoundJudged,
+    RoundPlanned,
+    RunDeferred,
+    RunFinished,
+    decode,
+)
 from runwright.kernel.run import Executed, Round
 from tests.streams.script import Crash, Feed, Outage, Script
 
