@@ -187,7 +187,7 @@ def nothing_is_executed_before_it_is_planned(found: Found) -> None:
     """Check 16: in the order of the record, and at the very moment of each execution."""
     assert found.simulation.early == [], "the engine was called before the plan was durable"
     for each, _ in found.ticks:
-        assert [entry.seq for entry in each.entries][0] == each.seq
+        assert next(entry.seq for entry in each.entries) == each.seq
         assert all(entry.seq > each.seq for entry in each.entries[1:])
 
 
@@ -271,8 +271,9 @@ def _reads(tick: Recalled, first: int, last: int) -> bool:
 def history_comes_in_as_it_happened(found: Found) -> None:
     """By the events' own time, neither chunks nor crashes change what is where in the log."""
     simulation = found.simulation
-    if simulation.script.time == "clock" or found.simulation.world.crashed and any(
-        feed.kind == "pipe" for feed in simulation.script.feeds
+    if simulation.script.time == "clock" or (
+        found.simulation.world.crashed
+        and any(feed.kind == "pipe" for feed in simulation.script.feeds)
     ):
         return
     again = simulation.again()
