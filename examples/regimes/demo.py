@@ -36,6 +36,11 @@ REGIMES = {
     "TREND_BUILD_UP": ("U", "#3d9a57", "32"),
     "TREND_BUILD_DOWN": ("D", "#c0392b", "31"),
 }
+#: Why runs fail here -> what it means.
+WHY = {
+    "missing_snapshot_inputs": "weekends and holidays, on the record as every other day.",
+    "ExplainabilityValidationError": "the first months of the VIX: too few rows for a score.",
+}
 
 
 class Day(NamedTuple):
@@ -60,8 +65,8 @@ class Published(NamedTuple):
     prices: dict[tuple[str, int], float]
 
 
-def main() -> int:
-    """Run the demo; return the exit status."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo, its arguments handed on to events.py; return the exit status."""
     began = time.monotonic()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -69,8 +74,9 @@ def main() -> int:
     shutil.copytree(HERE, FOLDER / "regimes", ignore=ignored)
 
     title("1. Five years of daily prices, as events")
-    print(paint("$ python regimes/events.py", "36"), flush=True)
-    subprocess.run([sys.executable, "regimes/events.py"], cwd=FOLDER, check=True)
+    words = ("regimes/events.py", *arguments)
+    print(paint(f"$ python {' '.join(words)}", "36"), flush=True)
+    subprocess.run([sys.executable, *words], cwd=FOLDER, check=True)
     run("init")
     run("apply", "regimes/regimes.yaml")
 
@@ -111,8 +117,8 @@ def main() -> int:
     print(flip_a_byte(copy / ".runwright" / "store.db", label))
     run("replay", "regimes", folder=copy, expect=6)
     run("verify", "--store", folder=copy, expect=6)
-    print(f"Everything is in {FOLDER}: regimes.svg, regimes/events.jsonl, bundle, tampered")
-    print(f"{time.monotonic() - began:.0f} s")
+    left = "regimes/events.jsonl, published.jsonl, bundle, tampered"
+    print(f"{time.monotonic() - began:.0f} s. Everything is in {FOLDER}: {left}")
     return 0
 
 
@@ -208,22 +214,19 @@ def engine_ms(day: date) -> int:
 
 def print_table(published: Published) -> None:
     """Print how many days each regime stood, and how often it changed."""
-    print(f"\n{'days in each regime':<22}", *(f"{symbol:>7}" for symbol in published.days))
+    print(f"\n{'days in each regime':<29}", *(f"{symbol:>7}" for symbol in published.days))
     for regime, (letter, _, code) in REGIMES.items():
         counts = [sum(each.regime == regime for each in days) for days in published.days.values()]
-        print(f"{paint(letter, code)} {regime:<20}", *(f"{count:>7}" for count in counts))
+        print(f"{paint(letter, code)} {regime:<27}", *(f"{count:>7}" for count in counts))
     rows = {
         "regime changes": [sum(day.flipped for day in days) for days in published.days.values()],
         "without hysteresis": [changes(days) for days in published.days.values()],
     }
-    for kind in sorted({kind for counts in published.failed.values() for kind in counts}):
-        rows[kind] = [published.failed[symbol][kind] for symbol in published.days]
+    kinds = sorted({kind for counts in published.failed.values() for kind in counts})
+    rows |= {kind: [published.failed[symbol][kind] for symbol in published.days] for kind in kinds}
     for name, counts in rows.items():
-        print(f"{name:<22}", *(f"{count:>7}" for count in counts))
-    print(
-        "\nmissing_snapshot_inputs: weekends and holidays, on the record as every other day."
-        "\nExplainabilityValidationError: the first months of the VIX, too few rows for a score."
-    )
+        print(f"{name:<29}", *(f"{count:>7}" for count in counts))
+    print("", *(f"{kind}: {WHY[kind]}" for kind in kinds), sep="\n")
 
 
 def changes(days: Sequence[Day]) -> int:
@@ -241,7 +244,8 @@ def chart(symbol: str, days: Sequence[Day], width: int = 96, height: int = 9) ->
     low, high = min(means), max(means)
     levels = [round((mean - low) / (high - low) * (height - 1)) for mean in means]
     usual = [Counter(day.regime for day in each).most_common(1)[0][0] for each in stretches]
-    print(f"\n{symbol}, {days[0].day} to {days[-1].day}, {len(days) // width} days a column")
+    each = f"{len(days) / len(stretches):.0f} trading days a column"
+    print(f"\n{symbol}, {days[0].day} to {days[-1].day}, {each}")
     for line in reversed(range(height)):
         cells = "".join(
             paint(REGIMES[regime][0], REGIMES[regime][2]) if level == line else " "
@@ -341,4 +345,4 @@ def flip_a_byte(store: Path, name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ from runwright.kernel.errors import (
     require,
 )
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
-from runwright.kernel.run import instant_text
+from runwright.kernel.run import ONCE, instant_text
 from runwright.streams.events import MEDIA
 from runwright.streams.spec import Source, StreamSpec, retry_of
 
@@ -189,6 +189,7 @@ def source_of(
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own
     name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    has_header = source.format == "csv" and not (source.mapping and source.mapping.header)
     if source.file is not None:
         path = Path(spec.folder) / source.file.path
         if source.file.format == "parquet":
@@ -198,8 +199,6 @@ def source_of(
         from runwright.adapters.sources import FileSource  # lazy: as above
 
         follows = spec.scheduler.time == "clock"
-        mapping = source.file.mapping
-        has_header = source.file.format == "csv" and not (mapping and mapping.header)
         return FileSource(
             name,
             path,
@@ -215,7 +214,7 @@ def source_of(
     if source.stdin is not None:
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
-        return StdinSource(name, now_ms=now_ms, wake=wake)
+        return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
     from runwright.adapters.jetstream import Server  # lazy: as above
     from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
 
@@ -226,7 +225,8 @@ def source_of(
         stream=nats.stream,  # type: ignore[union-attr]
         subject=nats.subject,  # type: ignore[union-attr]
         durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
-        retry=retry_of(spec.ingestion_retry),
+        # How long it is left alone after a failure is for whoever asks it.
+        retry=ONCE,
     )
     return NatsSource(name, subscribed, now_ms=now_ms, wake=wake, position=position)
 
@@ -400,7 +400,11 @@ def paper_rows(store: ProjectStore, name: str, after: int = -1) -> Iterator[dict
             order="seq",
             limit=_PAGE,
         )
-        yield from (row for row in rows if row["name"].rpartition("/")[0] == name)
+        for row in rows:
+            if row["name"].rpartition("/")[0] == name:
+                body = row["body"]
+                # Whoever altered a row may have left text in it.
+                yield row if isinstance(body, bytes) else {**row, "body": str(body).encode()}
         if len(rows) < _PAGE:
             return
         after = rows[-1]["seq"]
@@ -608,7 +612,10 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:
-    """Return the next planned ticks of a stream. Raises: unknown-name."""
+    """Return the next planned ticks of a stream; none before the first event of history.
+
+    Raises: unknown-name.
+    """
     from runwright.streams.flow import flow_of  # lazy: only who looks ahead
 
     spec = spec_of(store, name)
@@ -617,6 +624,8 @@ def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any
         "tick", {"kind": KIND, "name": name, "scheduled": 1}, order="-last_ms", limit=1
     )
     flow, last_ms = flow_of(spec), last[0]["last_ms"] if last else None
+    if spec.scheduler.time == "events" and not row["opened_ms"]:
+        return []
     opened_ms = row["opened_ms"] or bootstrap.CLOCK.now_ms()
     found = []
     for _ in range(count):

@@ -36,11 +36,11 @@ class Wire:
         self.name = nats.new_name()
         self.prefix = f"runwright.streams.{self.name}"
 
-    def sink(self, **keys):
+    def sink(self, kind=JetStreamSink, **keys):
         published = Published(
             **{"server": self.nats.server, "stream": self.name, "prefix": self.prefix, **keys}
         )
-        self.sinks.append(JetStreamSink(published, self.told))
+        self.sinks.append(kind(published, self.told))
         return self.sinks[-1]
 
     def held(self):
@@ -173,6 +173,22 @@ def test_another_writer_is_fenced_off(wire):
     sink.deliver([delivery(events(8)[12:])])
     assert of("BTC", [line for line in wire.held() if line != b"foreign"]) == of("BTC", events(8))
     assert of("ETH", [line for line in wire.held() if line != b"foreign"]) == of("ETH", events(8))
+
+
+class Unfenced(JetStreamSink):
+    """A sink that does not say which message it expects to follow."""
+
+    async def _send(self, event, last_seq):
+        return await super()._send(event, None)
+
+
+def test_without_the_fence_another_writer_gets_in_between(wire):
+    """The control: the event that somebody else published stands there twice."""
+    sink = wire.sink(kind=Unfenced)
+    sink.deliver([delivery(events(3))])
+    wire.nats.publish(f"{wire.prefix}.BTC", event("BTC", 4))
+    sink.deliver([delivery(events(5)[6:])])
+    assert of("BTC", wire.held()) != of("BTC", events(5))
 
 
 def test_a_full_stream_defers_and_goes_on_when_there_is_room(wire):

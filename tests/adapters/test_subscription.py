@@ -32,11 +32,12 @@ def opened(nats):
     """Make sources, and close them."""
     sources = []
 
-    def make(stream, position=None, **keys):
+    def make(stream, position=None, kind=NatsSource, **keys):
         rung = threading.Event()
-        options = {"retry": STEADY, "durable": "runwright", **keys}
+        # Nothing here may rest on the server sending again by itself.
+        options = {"retry": STEADY, "durable": "runwright", "ack_wait_s": 600, **keys}
         subscribed = Subscribed(server=nats.server, stream=stream, **options)
-        source = NatsSource("wire", subscribed, now_ms=now_ms, wake=rung.set, position=position)
+        source = kind("wire", subscribed, now_ms=now_ms, wake=rung.set, position=position)
         sources.append(source)
         return source, rung
 
@@ -106,6 +107,21 @@ def test_nothing_is_acknowledged_before_it_is_durable(nats, opened, stream):
     until(lambda: pending(nats, stream) == (0, 40), "the server knows of all")
 
 
+class Hasty(NatsSource):
+    """A source that acknowledges what it takes."""
+
+    def _keep(self, seq, data):
+        super()._keep(seq, data)
+        self.acknowledge({"seq": seq})
+
+
+def test_a_source_that_acknowledges_too_early_is_seen(nats, opened, stream):
+    """The control: the same look at the server finds everything acknowledged."""
+    source, _ = opened(stream, kind=Hasty)
+    items_of(source, 40, acknowledges=False)
+    until(lambda: pending(nats, stream) == (0, 40), "the server knows of all")
+
+
 def test_backpressure_on_a_broker_leaves_messages_with_it(nats, opened, stream):
     """Paused, nothing is taken or acknowledged; with a full window the server sends no more."""
     source, _ = opened(stream, window=8)
@@ -168,6 +184,14 @@ def test_what_another_reader_of_the_consumer_took_is_read_by_its_number(nats, op
     source, _ = opened(stream)
     items_of(source, 40)
 
+    steal_one(nats, source, stream)
+    nats.publish(f"{stream}.a", b"after")
+    assert items_of(source, 2)[0] == [b"stolen", b"after"]
+
+
+def steal_one(nats, source, stream):
+    """Publish a message that another reader of the same consumer gets."""
+
     async def steal(client):
         subscription = await client.jetstream().pull_subscribe_bind("runwright", stream)
         await client.jetstream().publish(f"{stream}.a", b"stolen")
@@ -177,8 +201,27 @@ def test_what_another_reader_of_the_consumer_took_is_read_by_its_number(nats, op
     until(lambda: source._pull is None, "no request stands")
     assert nats.ask(steal) == [b"stolen"]
     source.resume()
+
+
+class Trusting(NatsSource):
+    """A source that believes that whatever the consumer sent has arrived."""
+
+    async def _catch_up(self, client, last):
+        """Do nothing."""
+
+
+def test_a_source_that_trusts_the_consumer_would_lose_it(nats, opened, stream):
+    """The control: without reading by number the same theft, and a restart, lose messages."""
+    source, _ = opened(stream, kind=Trusting)
+    items_of(source, 40)
+    steal_one(nats, source, stream)
     nats.publish(f"{stream}.a", b"after")
-    assert items_of(source, 2)[0] == [b"stolen", b"after"]
+    items, position = items_of(source, 1, acknowledges=False)
+    assert items == [b"after"]
+    source.close()
+    again, _ = opened(stream, position={**position, "seq": 40, "digest": ""}, kind=Trusting)
+    nats.publish(f"{stream}.a", b"last")
+    assert items_of(again, 1)[0] == [b"last"]
 
 
 def test_only_the_subjects_that_were_asked_for_come(nats, opened, stream):
@@ -227,7 +270,7 @@ def test_a_source_that_dies_with_its_server_goes_on_at_its_position(nats, opened
 
 
 def test_a_server_that_stays_away_is_told_after_the_attempts_of_the_retry(nats, opened, stream):
-    """The delays are those of the table; asking again begins anew, and finds it when it is back."""
+    """Each series has as many attempts; asking again begins anew, and finds it when it is back."""
     source, rung = opened(stream, retry=SWIFT)
     items, _ = items_of(source, 40)
     nats.kill()
