@@ -76,8 +76,14 @@ def project(folder: Path, spec: str) -> None:
 
 def of_history(folder: Path, *, symbols: int, ticks: int, each: int) -> None:
     history(folder / "events.jsonl", symbols=symbols, ticks=ticks, each=each)
-    source = f"[{{source_id: feed, symbols: {names(symbols)}, file: {{path: events.jsonl, format: jsonl}}}}]"
-    project(folder, SPEC.format(sources=source, interval=1000, time="events"))
+    sources = "[" + of_file("feed", "events.jsonl", symbols) + "]"
+    project(folder, SPEC.format(sources=sources, interval=1000, time="events"))
+
+
+def of_file(name: str, path: str, symbols: int) -> str:
+    """Return a source that reads a file."""
+    file = f"{{path: {path}, format: jsonl}}"
+    return f"{{source_id: {name}, symbols: {names(symbols)}, file: {file}}}"
 
 
 def live(symbols: int, ticks: int, each: int = 2) -> Mapping[str, Any]:
@@ -124,9 +130,7 @@ def latency(seconds: int, *, beside: bool) -> Mapping[str, Any]:
         sources = [f"{{source_id: feed, symbols: {names(50)}, stdin: {{format: jsonl}}}}"]
         if beside:
             history(folder / "old.jsonl", symbols=50, ticks=100 * seconds, each=20)
-            sources.append(
-                f"{{source_id: old, symbols: {names(50)}, file: {{path: old.jsonl, format: jsonl}}}}"
-            )
+            sources.append(of_file("old", "old.jsonl", 50))
         spec = SPEC.format(sources="[" + ", ".join(sources) + "]", interval=100, time="clock")
         project(folder, spec)
         os.dup2(reading, 0)
@@ -194,7 +198,7 @@ def replay(ticks: int, symbols: int = 50, each: int = 20) -> Mapping[str, Any]:
         gc.collect()
         with bootstrap_streams.looking(loaded) as store:
             began, cpu = time.perf_counter(), time.process_time()
-            found = bootstrap_replay.replay(store, "bench", lambda done, of: None)
+            found = bootstrap_replay.replay(store, "bench", lambda *_: None)
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
         if found["executed"] != symbols * ticks or found["different"]:
             raise SystemExit(f"the replay came to {found}")

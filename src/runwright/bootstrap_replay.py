@@ -10,14 +10,16 @@ import msgspec
 from runwright import bootstrap_streams as streams
 from runwright.bootstrap import ProjectStore
 from runwright.config import Loaded
-from runwright.kernel.drive.recall import Recalled, pinned, recall
+from runwright.kernel.drive.recall import Recalled, left_by, pinned, recall
 from runwright.kernel.drive.world import StoreWorld
-from runwright.kernel.errors import InputsRetired
+from runwright.kernel.errors import InputsRetired, InvalidSpec
+from runwright.kernel.record.entries import RunFinished
 from runwright.kernel.run import Memory
 from runwright.streams import derive
 from runwright.streams.audit import audit as compare
 from runwright.streams.audit import to_redrive
-from runwright.streams.engine import execute
+from runwright.streams.calls import args_of, engine_digest
+from runwright.streams.engine import execute, load
 from runwright.streams.replay import Replay, Tick, replay_tick
 from runwright.streams.spec import StreamSpec
 
@@ -28,13 +30,16 @@ DEVIATIONS_MAX: Final = 20
 def ticks(store: ProjectStore, name: str) -> Iterator[tuple[Recalled, bytes]]:
     """Yield the recorded ticks of a stream that ended, in order: (round, what it published)."""
     published = streams.papers(store, name)
+    seq, body = next(published, _NO_PAPER)
     for row in _rounds(store, name):
-        seq, body = next(published, (None, b""))
-        found = recall(store, row["seq"], row["judged_seq"] + 1)
+        while seq is not None and seq < row["judged_seq"]:
+            seq, body = next(published, _NO_PAPER)
         # A tick without a paper published nothing; the papers after it are not its own.
-        if seq != row["judged_seq"]:
-            body = b""
-        yield found, body
+        own = body if seq == row["judged_seq"] else b""
+        yield recall(store, row["seq"], row["judged_seq"] + 1), own
+
+
+_NO_PAPER: Final[tuple[int | None, bytes]] = (None, b"")
 
 
 def _rounds(store: ProjectStore, name: str) -> list[dict[str, Any]]:
@@ -66,11 +71,15 @@ class _Specs:
 def replay(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
-    """Execute every recorded run again and compare. Raises: unknown-name."""
-    streams.spec_of(store, name)
-    log, so_far = streams.reading(store, name), Replay()
+    """Execute every recorded run again and compare.
+
+    Raises: unknown-name, and invalid-spec when an engine cannot be loaded.
+    """
+    streams.look_beside(streams.spec_of(store, name))
+    log, so_far, code = streams.reading(store, name), Replay(), _Code()
     of = len(_rounds(store, name))
     for number, (found, body) in enumerate(ticks(store, name), 1):
+        code.see(found)
         planned_ms = found.planned.occurrence.planned_ms
         tick = Tick(
             planned_ms=planned_ms,
@@ -97,16 +106,45 @@ def replay(
         "different": so_far.different,
         "differences": [msgspec.structs.asdict(item) for item in so_far.differences],
         "digest": so_far.digest,
+        "other_code": code.others,
     }
+
+
+class _Code:
+    """Whether what is executed again is the code that ran."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        #: Ticks of which the engine's source was another one.
+        self.others = 0
+
+    def see(self, found: Recalled) -> None:
+        """Look at the engine of a tick. Raises: invalid-spec when it cannot be loaded."""
+        for reference in {args_of(run)["engine"] for run in found.round.runs}:
+            if reference not in self._known:
+                _load(reference)
+                self._known[reference] = engine_digest(reference)
+            self.others += self._known[reference] != found.facts["engine"]["sha256"]
+
+
+def _load(reference: str) -> None:
+    try:
+        load(reference)
+    # The module of an engine is somebody else's, and may raise anything.
+    except Exception as error:
+        if isinstance(error, InvalidSpec):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        raise InvalidSpec(f"engine.ref: {reference} cannot be loaded: {text}") from error
 
 
 def _left(store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]) -> dict[str, Memory]:
     """Return the memory after a recorded tick, as the record keeps it."""
     left = dict(memory)
     for entry in found.entries:
-        digest = getattr(entry.body, "memory", "")
-        if digest:
-            left[entry.body.key] = msgspec.json.decode(pinned(store, digest, entry.seq))
+        kept = left_by(store, entry) if isinstance(entry.body, RunFinished) else b""
+        if kept:
+            left[entry.body.key] = msgspec.json.decode(kept)
     return left
 
 
@@ -114,7 +152,7 @@ def plan_from_log(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
     """Derive every planned field again from log and spec, and compare. Raises: unknown-name."""
-    streams.spec_of(store, name)
+    streams.look_beside(streams.spec_of(store, name))
     log, specs = streams.reading(store, name), _Specs(store)
     (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
     passed = store.rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from runwright.kernel.errors import (
     require,
 )
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
-from runwright.kernel.run import instant_text
+from runwright.kernel.run import ONCE, instant_text
 from runwright.streams.events import MEDIA
 from runwright.streams.spec import Source, StreamSpec, retry_of
 
@@ -53,6 +54,12 @@ def spec_of(store: Store, name: str) -> StreamSpec:
     return spec
 
 
+def look_beside(spec: StreamSpec) -> None:
+    """Let Python look for engines and sources beside the spec file, after everywhere else."""
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
+
+
 def state_path(loaded: Loaded, name: str) -> Path:
     """Return the file in which a running stream keeps its state for others."""
     return loaded.folder / ".runwright" / "streams" / f"{name}.json"
@@ -80,6 +87,7 @@ def streaming(
     from runwright.kernel.drive.service import Service  # lazy: as above
     from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
+    from runwright.streams.soundness import warnings_of  # lazy: as above
     from runwright.streams.spec import segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
@@ -87,7 +95,10 @@ def streaming(
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        look_beside(spec)
         _check_engine(spec, messages)
+        for text in warnings_of(spec):
+            messages("spec.warning", text, level="warning", name=name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention
@@ -178,6 +189,7 @@ def source_of(
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own
     name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    has_header = source.format == "csv" and not (source.mapping and source.mapping.header)
     if source.file is not None:
         path = Path(spec.folder) / source.file.path
         if source.file.format == "parquet":
@@ -187,8 +199,6 @@ def source_of(
         from runwright.adapters.sources import FileSource  # lazy: as above
 
         follows = spec.scheduler.time == "clock"
-        mapping = source.file.mapping
-        has_header = source.file.format == "csv" and not (mapping and mapping.header)
         return FileSource(
             name,
             path,
@@ -204,7 +214,7 @@ def source_of(
     if source.stdin is not None:
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
-        return StdinSource(name, now_ms=now_ms, wake=wake)
+        return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
     from runwright.adapters.jetstream import Server  # lazy: as above
     from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
 
@@ -215,7 +225,8 @@ def source_of(
         stream=nats.stream,  # type: ignore[union-attr]
         subject=nats.subject,  # type: ignore[union-attr]
         durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
-        retry=retry_of(spec.ingestion_retry),
+        # How long it is left alone after a failure is for whoever asks it.
+        retry=ONCE,
     )
     return NatsSource(name, subscribed, now_ms=now_ms, wake=wake, position=position)
 
@@ -389,7 +400,11 @@ def paper_rows(store: ProjectStore, name: str, after: int = -1) -> Iterator[dict
             order="seq",
             limit=_PAGE,
         )
-        yield from (row for row in rows if row["name"].rpartition("/")[0] == name)
+        for row in rows:
+            if row["name"].rpartition("/")[0] == name:
+                body = row["body"]
+                # Whoever altered a row may have left text in it.
+                yield row if isinstance(body, bytes) else {**row, "body": str(body).encode()}
         if len(rows) < _PAGE:
             return
         after = rows[-1]["seq"]

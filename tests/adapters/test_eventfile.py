@@ -66,6 +66,23 @@ def test_after_a_crash_at_any_byte_the_file_is_whole_and_holds_each_event_once(p
         assert held(path) == lines, cut
 
 
+class Forgetful(JsonlSink):
+    """A sink that appends to whatever is there."""
+
+    def _read_tail(self):
+        """Remember nothing."""
+
+
+def test_a_sink_that_does_not_read_the_tail_back_writes_twice(path):
+    """The control: the same papers after a crash stand there twice."""
+    lines = events(4)
+    deliver(path, delivery(lines))
+    sink = Forgetful(path)
+    sink.deliver([delivery(lines)])
+    sink.close()
+    assert held(path) == lines * 2
+
+
 def test_a_paper_that_comes_again_after_others_is_not_written_again(path):
     """Delivered and not acknowledged: the same papers come again, in pages of another size."""
     lines = events(6)

@@ -8,11 +8,13 @@ import sys
 from decimal import Decimal
 from typing import ClassVar
 
+import msgspec
 import pytest
 
 from runwright.adapters.items import as_bytes
 from runwright.adapters.sources import IterableSource
 from runwright.kernel.errors import Deferred, InvalidSpec, UnknownName
+from runwright.streams.contracts import RawMarketEvent
 from tests.adapters.reading import now_ms, taken
 
 
@@ -118,6 +120,22 @@ def test_an_item_that_is_no_event_is_refused_by_its_number(here):
         IterableSource("python", f"{here}:numbers", now_ms=now_ms, position={"row": 3})
 
 
+def test_an_event_of_the_contract_becomes_the_bytes_that_the_decoder_takes():
+    """A RawMarketEvent, payload of bytes included, comes back as itself."""
+    made = RawMarketEvent(
+        event_type="MarkPrice",
+        source_id="python",
+        symbol="BTC",
+        exchange_ts_ms=None,
+        recv_ts_ms=now_ms(),
+        raw_payload=b"\x00\xff",
+        normalized={"mark_price": 1.5},
+    )
+    back = msgspec.json.decode(as_bytes(made, "it"), type=RawMarketEvent)
+    assert back == made
+    assert (back.raw_payload, back.raw_payload_encoding) == ("AP8=", "base64")
+
+
 def test_a_mapping_keeps_what_json_cannot_hold():
     """Floats that are no numbers and bytes are tagged, instants are epoch ms; sets are refused."""
     when = dt.datetime(2026, 3, 1, 6, tzinfo=dt.timezone(dt.timedelta(hours=1)))
@@ -137,5 +155,8 @@ def test_a_mapping_keeps_what_json_cannot_hold():
         "day": 86_400_000,
         "price": "1.10",
     }
+    assert as_bytes({"raw_payload": b"\x00\xff"}, "it") == (
+        b'{"raw_payload":"AP8=","raw_payload_encoding":"base64"}'
+    )
     with pytest.raises(InvalidSpec, match="it has no JSON form: set is no value of an event"):
         as_bytes({"a": {1}}, "it")

@@ -35,7 +35,7 @@ def whole(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
 def outcomes(project: Project) -> list[tuple]:
     """Return the outcomes in the order of the ledger, without how long they took."""
     return [
-        (entry.run, entry.body.key, entry.body.status, encode(entry.body.value), entry.body.memory)
+        (entry.run, entry.body.key, entry.body.status, encode(entry.body.value), entry.body.left)
         for entry in project.entries()
         if entry.type == "run.finished"
     ]

@@ -11,20 +11,11 @@ from ruamel.yaml import YAML
 
 from runwright.cli.specfile import read
 from runwright.kernel.errors import InvalidSpec
-from runwright.kernel.workload import Workload
+from runwright.streams import WORKLOAD
 from runwright.streams.freeze import minimal_spec
-from runwright.streams.soundness import check_spec, declare, warnings_of
+from runwright.streams.soundness import check_spec, warnings_of
 from runwright.streams.spec import MINIMAL, StreamSpec
 
-STREAMS = Workload(
-    kind="streams",
-    Spec=StreamSpec,
-    register=declare,
-    observe=lambda *_: {},
-    plan=lambda _: None,
-    judge=lambda *_: None,  # type: ignore[arg-type, return-value]
-    report=lambda *_: (),
-)
 MAPPING = {
     "event_type": "FundingRate",
     "columns": {"normalized.funding_rate": "rate", "recv_ts_ms": "at"},
@@ -267,7 +258,7 @@ def test_a_bad_key_is_refused_with_its_name(
     with path.open("w", encoding="utf-8") as file:
         YAML().dump(changed(**changes), file)
     with pytest.raises(InvalidSpec) as refused:
-        read(path, {"streams": STREAMS})
+        read(path, {"streams": WORKLOAD})
     message = str(refused.value)
     place, _, told = message.removeprefix(f"{path}:").partition(": ")
     assert place.isdigit(), message
@@ -284,7 +275,7 @@ def test_an_error_names_the_line(tmp_path: Path) -> None:
         "engine: {ref: 'a:b'}\n"
     )
     with pytest.raises(InvalidSpec, match=r"spec\.yaml:9: scheduler\.boundary_delay_ms: -5 is"):
-        read(path, {"streams": STREAMS})
+        read(path, {"streams": WORKLOAD})
 
 
 def test_a_source_declared_twice_is_refused() -> None:
@@ -315,11 +306,11 @@ def test_the_minimal_spec_is_accepted_and_each_key_of_it_needed(tmp_path: Path) 
             YAML().dump(msgspec.to_builtins(minimal_spec(without)), file)
         defaults = {"", "scheduler.mode", "scheduler.boundary_interval_ms", "engine.engine_mode"}
         if without in defaults:
-            body = read(path, {"streams": STREAMS}).body
+            body = read(path, {"streams": WORKLOAD}).body
             assert msgspec.json.decode(body, type=StreamSpec).engine.engine_mode == "truth"
         else:
             with pytest.raises(InvalidSpec):
-                read(path, {"streams": STREAMS})
+                read(path, {"streams": WORKLOAD})
     engine = {"engine_mode": "hysteresis", "hysteresis_state_path": "store:", "ref": "a.b:c"}
     check(engine=engine)
     check(scheduler={"mode": "timer", "timer_interval_ms": 180_000})

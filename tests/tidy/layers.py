@@ -92,6 +92,7 @@ WORLD_MODULES: dict[str, str] = {
     "observe": "reads the world into facts",
     "calls": "is what a run executes, in its own place",
     "streams.enginecode": "reads the source files of an engine",
+    "streams.program": "runs an engine that is a program",
     "streams.twin": "is a second process in which a run executes again",
 }
 # Kernel modules that are as pure as a plan.

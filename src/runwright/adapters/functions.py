@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from runwright.kernel.canonical import check
-from runwright.kernel.errors import Deferred, NotCanonical
+from runwright.kernel.canonical import check, fit
+from runwright.kernel.errors import Deferred, InternalError, NotCanonical
 from runwright.kernel.ports import Clock, Work
 from runwright.kernel.run import Call, Executed, Outcome, OutcomeStatus, Resources
 
@@ -62,11 +62,8 @@ def call(work: Work, instants: Instants) -> Executed:
     if not isinstance(answer, Outcome):
         kind = type(answer).__name__
         return failed(work, "returned", f"{plan.work.name} returned {kind} instead of an Outcome")
-    try:
-        check(answer.value)
-        check(answer.memory)
-    except NotCanonical as error:
-        return failed(work, "returned", f"{plan.work.name} returned {error}")
+    if not fit((answer.value, answer.memory)):
+        return failed(work, "returned", f"{plan.work.name} returned {_misfit(answer)}")
     used = Resources(
         duration_ms=round((time.monotonic() - began_s) * 1000),
         cpu_ms=round((time.thread_time() - cpu_s) * 1000),
@@ -80,6 +77,16 @@ def call(work: Work, instants: Instants) -> Executed:
         used=used,
     )
     return Executed(outcome=outcome)
+
+
+def _misfit(answer: Outcome) -> str:
+    """Return what has no canonical form in an answer, and where."""
+    try:
+        check(answer.value)
+        check(answer.memory)
+    except NotCanonical as error:
+        return str(error)
+    raise InternalError("what does not fit has a place")
 
 
 def resolve(name: str) -> Callable[..., Any] | str:

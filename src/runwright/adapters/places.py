@@ -180,8 +180,9 @@ class InlinePlace(_Place):
 
     def start(self, work: Sequence[Work]) -> None:
         """Execute attempts, one after the other."""
+        instants = Instants.of(self._clock)
         for each in work:
-            self._ended.put(attempted(each, lambda work: call(work, Instants.of(self._clock))))
+            self._ended.put(attempted(each, lambda work: call(work, instants)))
 
     def stop(self, *, kill: bool) -> None:
         """Do nothing: what was started has ended."""

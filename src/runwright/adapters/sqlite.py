@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,8 @@ SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.
 BUSY_MS: Final = 5_000
+#: Pages of the log that are merged into the file at once: its pages change again and again.
+CHECKPOINT_PAGES: Final = 4_000
 #: What stands in the text of every view of ours.
 VIEW_MARK: Final = "-- Runwright: "
 _READ_CHUNK: Final = 4_096
@@ -96,7 +98,7 @@ class SqliteStore:
         """
         self.path = path
         self._tables = {table.name: table for table in tables}
-        self._upserts: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._upserts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = {}
         exists = path.exists()
         if not exists and not create:
             message = f"There is no store at {path}"
@@ -136,6 +138,7 @@ class SqliteStore:
             db.execute("PRAGMA query_only = 1")
         else:
             db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         return db
 
     def _create(self) -> None:
@@ -285,9 +288,11 @@ class SqliteStore:
             db.executemany(_SQL["insert-blob"], values)
         for name in batch.emptied:
             db.execute(f'DELETE FROM "{self._table(name).name}"')  # noqa: S608 - a name of ours
-        for row in batch.rows:
-            statement, columns = self._upsert(row)
-            db.execute(statement, [row.values[column] for column in columns])
+        for _, group in itertools.groupby(batch.rows, _shape):
+            rows_of_one = list(group)
+            statement, columns = self._upsert(rows_of_one[0])
+            bound = [[row.values[column] for column in columns] for row in rows_of_one]
+            db.executemany(statement, bound)
         if batch.seals:
             db.executemany(
                 _SQL["insert-seal"], [(seal.size, seal.root, seal.note) for seal in batch.seals]
@@ -297,8 +302,7 @@ class SqliteStore:
 
     def _upsert(self, row: Row) -> tuple[str, tuple[str, ...]]:
         """Return the statement for the columns of a row, made once for each shape."""
-        columns = tuple(row.values)
-        shape = f"{row.table}/{row.update}/{','.join(columns)}"
+        shape, columns = _shape(row), tuple(row.values)
         known = self._upserts.get(shape)
         if known is None:
             table = self._table(row.table)
@@ -361,7 +365,7 @@ class SqliteStore:
         low, last = start, (self.size() if stop is None else stop) - 1
         # From row to row, not from seq to seq: a row put in far away would make that endless.
         while low <= last and (rows := self._one(_SQL["entries"], (low, last, _READ_CHUNK))):
-            yield from starmap(StoredEntry, rows)
+            yield from itertools.starmap(StoredEntry, rows)
             low = rows[-1][0] + 1
 
     def tiles(self, level: int, start: int, stop: int) -> list[bytes]:
@@ -442,6 +446,11 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+
+def _shape(row: Row) -> tuple[Any, ...]:
+    """Return what says by which statement a row is written."""
+    return (row.table, row.update, *row.values)
 
 
 def _statements(script: str) -> Iterator[str]:

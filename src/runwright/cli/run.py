@@ -134,7 +134,7 @@ def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages
             wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
             say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
             serving.pulse()
-        if _wait_or_stop(wait_s, stop):
+        if wait_or_stop(wait_s, stop):
             return 128 + stop.signal
 
 
@@ -411,7 +411,7 @@ def _instant(text: str | None) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _wait_or_stop(wait_s: float, stop: Stop) -> bool:
+def wait_or_stop(wait_s: float, stop: Stop) -> bool:
     """Wait; return whether a signal asked to stop."""
     woken = threading.Event()
     stop.on(woken.set)

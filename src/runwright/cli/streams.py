@@ -141,7 +141,7 @@ def _print_overview(found: Mapping[str, Any]) -> None:
                 row["cut"],
                 row["engine_mode"],
                 row["status"],
-                row["error_kind"] or "",
+                ": ".join(filter(None, (row["error_kind"], row["error_detail"]))),
                 row["attempts"],
             ]
             for row in found["runs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -186,7 +186,7 @@ class Store(Reader, Protocol):
 # ---------------------------------------------------------------------------------------- world
 
 
-class LogEnd(msgspec.Struct, frozen=True):
+class LogEnd(NamedTuple):
     """Where a log ends at an instant."""
 
     #: The highest ingest_seq that was stamped at or before it; 0: none.

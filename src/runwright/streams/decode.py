@@ -39,19 +39,19 @@ class Decoded(NamedTuple):
 class Decoder:
     """Decodes the items of one source."""
 
-    def __init__(self, source: Source, header: str = "") -> None:
+    def __init__(self, source: Source, header: Sequence[str] = ()) -> None:
         self._source = source
         self._symbol = source.symbols[0] if len(source.symbols) == 1 else ""
         self._rows = Rows(source, source.mapping, header) if source.mapping else None
         self._has_begun = source.format != "csv" or bool(self.header)
 
     @classmethod
-    def of(cls, source: Source, header: str = "") -> Decoder:
-        """Return the decoder of a source; `header` is the first line of CSV, where it was read.
+    def of(cls, source: Source, header: Sequence[str] = ()) -> Decoder:
+        """Return the decoder of a source; `header` names the columns of CSV, where they are known.
 
-        Without it, and where the mapping names the columns as little, the first item is the header.
+        Without it, and where the mapping names them as little, the first item is the header.
 
-        Raises: invalid-spec for a header that is no row of CSV.
+        Raises: invalid-spec for a header that names a column twice.
         """
         try:
             return cls(source, header)

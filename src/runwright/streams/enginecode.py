@@ -30,7 +30,8 @@ def read(reference: str) -> tuple[Source, ...]:
     name = reference.partition(":")[0]
     first = _found(name)
     if first is None:
-        raise InvalidSpec(f"engine.ref: there is no module {name}")
+        hint = "It is looked for where Python looks, and in the folder of the spec file."
+        raise InvalidSpec(f"engine.ref: there is no module {name}", hint=hint)
     if first.origin is None or not first.origin.endswith(".py"):
         raise InvalidSpec(f"engine.ref: {name} has no Python source that could be looked at")
     folder = os.path.dirname(first.origin)  # noqa: PTH120 - as strings, like those of the finder

@@ -164,13 +164,10 @@ def _judged(source: Source) -> Iterator[tuple[Finding, str]]:
         line = getattr(error, "lineno", None) or 1
         yield Finding(source.path, line, f"no Python: {error}", "Python that can be read"), ""
         return
-    found = {(line, last, what, instead) for line, last, what, instead in _Reader(tree).found()}
-    seen = set()
-    for line, last, what, instead in sorted(found):
-        if (line, what) in seen:
-            continue
-        seen.add((line, what))
-        reason = next((waivers[n] for n in range(line, last + 1) if n in waivers), None)
+    spans = _spans(tree)
+    for line, what, instead in sorted(set(_Reader(tree).found())):
+        lines = spans.get(line, range(line, line + 1))
+        reason = next((waivers[n] for n in lines if n in waivers), None)
         if reason == "":
             what = f"{what}, with a waiver that names no reason"  # noqa: PLW2901 - said more exactly
         yield Finding(source.path, line, what, instead), reason or ""
@@ -183,6 +180,19 @@ def _waivers(text: str) -> dict[int, str]:
         if token.type == tokenize.COMMENT and (match := _WAIVER.search(token.string)):
             waivers[token.start[0]] = (match["reason"] or "").strip()
     return waivers
+
+
+def _spans(tree: ast.Module) -> dict[int, range]:
+    """Return line -> the lines of its statement, or of the head of a statement with a body."""
+    spans = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+            lines = range(node.lineno, max(last, node.lineno) + 1)
+            # Inner statements come later, and know their lines better.
+            spans.update(dict.fromkeys(lines, lines))
+    return spans
 
 
 class _Reader:
@@ -205,14 +215,14 @@ class _Reader:
         #: Nodes that are part of a longer dotted name, or are given what they need.
         self._passed: set[int] = set()
 
-    def found(self) -> Iterator[tuple[int, int, str, str]]:
-        """Yield first line, last line, what it is and what to use instead."""
+    def found(self) -> Iterator[tuple[int, str, str]]:
+        """Yield the line, what it is and what to use instead."""
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Call):
                 self._pass_given(node)
         for node in ast.walk(self._tree):
             for what, instead in (*self._names(node), *self._lookups(node)):
-                yield _first(node), _last(node), what, instead
+                yield _line(node), what, instead
         yield from self._orders()
 
     def _pass_given(self, node: ast.Call) -> None:
@@ -257,17 +267,18 @@ class _Reader:
 
     # ----------------------------------------------------------------------- the order of sets
 
-    def _orders(self) -> Iterator[tuple[int, int, str, str]]:
+    def _orders(self) -> Iterator[tuple[int, str, str]]:
+        shared = _set_names(list(_own_nodes(self._tree)), frozenset())
         for scope in ast.walk(self._tree):
             if isinstance(scope, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
                 nodes = list(_own_nodes(scope))
-                sets = _set_names(nodes)
+                sets = _set_names(nodes, shared - _bound_in(nodes))
                 free = {id(each) for node in nodes for each in _unordered(node)}
                 for node in nodes:
                     if id(node) in free:
                         continue
                     for place, what in _uses_order(node, sets):
-                        yield _first(place), _last(place), what, _ORDER
+                        yield _line(place), what, _ORDER
 
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
@@ -308,9 +319,16 @@ def _own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
             yield from _own_nodes(child)
 
 
-def _set_names(nodes: Sequence[ast.AST]) -> frozenset[str]:
-    """Return the names of a scope that are bound to sets, however many steps away."""
-    names: frozenset[str] = frozenset()
+def _bound_in(nodes: Sequence[ast.AST]) -> frozenset[str]:
+    """Return the names that a scope binds itself."""
+    stored = {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return frozenset(stored | {node.arg for node in nodes if isinstance(node, ast.arg)})
+
+
+def _set_names(nodes: Sequence[ast.AST], names: frozenset[str]) -> frozenset[str]:
+    """Return the names of a scope that hold sets, however many steps away, with those given."""
     while True:
         more = names | {
             target.id
@@ -387,9 +405,5 @@ def _uses_order(node: ast.AST, sets: frozenset[str]) -> Iterator[tuple[ast.AST, 
             yield node, "pop() of a set"
 
 
-def _first(node: ast.AST) -> int:
+def _line(node: ast.AST) -> int:
     return getattr(node, "lineno", 1)
-
-
-def _last(node: ast.AST) -> int:
-    return getattr(node, "end_lineno", None) or _first(node)

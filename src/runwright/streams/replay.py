@@ -164,7 +164,7 @@ def _first_difference(
         other = msgspec.json.decode(replayed[index]) if index < len(replayed) else None
         if one == other:
             continue
-        path, left, right = first_difference(one, other)
+        path, left, right = _difference(one, other)
         return Difference(
             symbol=run.key,
             run_id=run_id,
@@ -183,6 +183,13 @@ def _first_difference(
         published=b"\n".join(published).decode(errors="replace"),
         replayed=b"\n".join(replayed).decode(),
     )
+
+
+def _difference(one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Return where two events differ; of events of two types, the types say most."""
+    if one and other and one["event_type"] != other["event_type"]:
+        return "event_type", one["event_type"], other["event_type"]
+    return first_difference(one, other)
 
 
 def first_difference(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:

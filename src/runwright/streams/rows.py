@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -42,12 +42,12 @@ _NEEDED: Final = ("symbol", "event_type")
 class Rows:
     """The mapping of one source, ready for its rows."""
 
-    def __init__(self, source: Source, mapping: Mapped, header: str = "") -> None:
+    def __init__(self, source: Source, mapping: Mapped, header: Sequence[str] = ()) -> None:
         self._mapping = mapping
         self._format = source.format
         self.header: tuple[str, ...] = mapping.header
         if header and not self.header:
-            self.read_header(header.encode())
+            self._take_header(header)
         self._fixed = {
             "source_id": source.source_id,
             **({"symbol": source.symbols[0]} if len(source.symbols) == 1 else {}),
@@ -60,8 +60,11 @@ class Rows:
 
     def read_header(self, line: bytes) -> None:
         """Take the names of the columns from the first line. Raises: Unreadable."""
-        cells = self._cells(line.removeprefix(b"\xef\xbb\xbf"))
-        header = tuple(name.strip() for name in cells)
+        self._take_header(self._cells(line))
+
+    def _take_header(self, names: Sequence[str]) -> None:
+        # A byte order mark stands before the first name of many a file.
+        header = tuple(name.removeprefix("\ufeff").strip() for name in names)
         if len(set(header)) != len(header):
             raise Unreadable("parse_error", "a column stands twice in the first line")
         self.header = header

@@ -223,7 +223,7 @@ MINIMAL: Final[Mapping[str, Any]] = {
     "scheduler.mode": "boundary",
     "scheduler.boundary_interval_ms": ALIGNMENT_MS,
     "engine.engine_mode": "truth",
-    "engine.ref": "runwright.streams.engines.echo:run",
+    "engine.ref": "runwright.streams.engines.echo:engine",
 }
 
 

@@ -55,3 +55,18 @@ def talks(run: RunPlan, inputs: Sequence[bytes], memory: object) -> Outcome:
 def pairs(run: RunPlan, inputs: Sequence[bytes], memory: object) -> Outcome:
     """Answer with what JSON reads back as something else: a tuple."""
     return Outcome(key=run.key, status="done", value={"pair": (1, 2)}, memory={"pair": (3, 4)})
+
+
+def grows(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Leave a text of so many characters, and say how long the one before was."""
+    left = {"text": "x" * _args(run)["size"]}
+    value = {"was": len((memory or {"text": ""})["text"])}
+    return Outcome(key=run.key, status="done", value=value, memory=left)
+
+
+def scribbles(run: RunPlan, inputs: Sequence[bytes], memory: dict[str, Any] | None) -> Outcome:
+    """Leave a count, and spoil what the run before left."""
+    seen = memory["n"] if memory else 0
+    if memory:
+        memory["n"] = -1
+    return Outcome(key=run.key, status="done", memory={"n": seen + 1})

@@ -7,8 +7,10 @@ import itertools
 import msgspec
 import pytest
 
+from runwright.adapters.memory import MemoryStore
 from runwright.kernel.criteria import Verdict
-from runwright.kernel.drive.execution import BATCH_MAX, MESSAGE_MAX, VALUE_MAX
+from runwright.kernel.drive.execution import BATCH_MAX, LEFT_MAX, MESSAGE_MAX, VALUE_MAX
+from runwright.kernel.drive.rebuild import fold_again
 from runwright.kernel.errors import InternalError, Refused, StoreCorrupt, StoreUnwritable
 from runwright.kernel.run import Cut, Rate, Ref, Retry
 from tests.kernel.drive.rig import plan_of, round_of, workload_of
@@ -511,6 +513,33 @@ def test_a_cut_without_a_log_refuses_the_tick(rig):
     assert refused.error == "usage"
     assert refused.message == "a run reads a of the log 'ticks', and this conductor has no log"
     assert made.types(2) == ["tick.refused"]
+
+
+@pytest.mark.parametrize(
+    ("size", "is_inside"), [(10, True), (LEFT_MAX - 11, True), (LEFT_MAX, False)]
+)
+def test_what_a_run_left_stands_in_its_entry_or_is_a_blob(rig, size: int, is_inside: bool):
+    """Short memory needs no blob; the lane is the same either way, and folds again."""
+    plans = [plan_of(str(n), "grows", lane="a", args={"size": size}) for n in range(2)]
+    made = rig(workload_of(round_of(runs=plans)))
+    made.conduct()
+    bodies = [entry.body for entry in made.entries("run.finished")]
+    assert [body.left is not None for body in bodies] == [is_inside] * 2
+    assert [bool(body.memory) for body in bodies] == [not is_inside] * 2
+    assert [body.value["was"] for body in bodies] == [0, size]
+    lane = {"kind": "toy", "name": "demo", "lane": "a", "memory": '{"text":"' + "x" * size + '"}'}
+    assert made.store.rows("lane") == [lane]
+    again = MemoryStore()
+    fold_again(made.store, made.ports.workloads, again)
+    assert again.rows("lane") == [lane]
+
+
+def test_a_run_may_do_what_it_likes_with_the_memory_it_gets(rig):
+    """What the one before it left is on the record already, as it left it."""
+    plans = [plan_of(str(n), "scribbles", lane="a") for n in range(3)]
+    made = rig(workload_of(round_of(runs=plans)))
+    made.conduct()
+    assert [e.body.left for e in made.entries("run.finished")] == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
 def test_a_run_that_defers_while_the_round_stops_is_not_repeated(rig):

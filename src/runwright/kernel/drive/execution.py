@@ -17,6 +17,7 @@ from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.lanes import Lanes
 from runwright.kernel.drive.lifecycle import Stop, unwatched
 from runwright.kernel.drive.retry import delay_s
+from runwright.kernel.drive.telemetry import silent
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.errors import Halt, NotCanonical, Refused, StoreCorrupt, Usage, require
 from runwright.kernel.ports import (
@@ -47,6 +48,8 @@ BATCH_MAX: Final = 256
 BATCH_AGE_S: Final = 0.020
 #: The largest answer of a run that an entry holds, in canonical bytes.
 VALUE_MAX: Final = 8 * 1024
+#: The largest memory of a lane that an entry holds; a longer one is a blob.
+LEFT_MAX: Final = 4 * 1024
 #: The most characters of a reason and of a message that an entry holds.
 REASON_MAX: Final = 100
 MESSAGE_MAX: Final = 1_000
@@ -89,6 +92,8 @@ class Pending:
 
     def say(self, event: str, **fields: Any) -> None:
         """Say something once it is durable."""
+        if self._messages is silent:
+            return
         self._unsaid.append((event, fields))
 
     def commit(self, writer: Writer) -> int:
@@ -191,6 +196,7 @@ class Execution:
         self._plans = {run.key: run for run in under_way.round.runs}
         self._index = {run.key: index for index, run in enumerate(under_way.round.runs, 1)}
         require(len(self._plans) == len(under_way.round.runs), "two runs of a round share a key")
+        self._ids = {key: run_id(round=under_way.id, key=key) for key in self._plans}
         self._in_flight: dict[str, int] = {}
         self._attempts: dict[str, int] = {}
         self._pending_since_s: float | None = None
@@ -346,7 +352,7 @@ class Execution:
             inputs.extend(self._log(run.cut))
         return Work(
             plan=run,
-            run=run_id(round=self._it.id, key=run.key),
+            run=self._ids[run.key],
             attempt=attempt,
             scheduled_ms=self._it.planned_ms,
             inputs=tuple(inputs),
@@ -369,7 +375,7 @@ class Execution:
                 self._draft(run.key, body)
                 lanes.repeat(run, self._clock.monotonic_s() + wait_s)
                 return
-        self._finish(msgspec.structs.replace(outcome, attempts=attempt), executed.contents)
+        self._finish(outcome, executed.contents, attempts=attempt)
         lanes.ended(run)
 
     def _is_repeatable(self, executed: Executed) -> bool:
@@ -410,21 +416,25 @@ class Execution:
             )
         )
 
-    def _finish(self, outcome: Outcome, contents: Sequence[Content] = ()) -> None:
-        outcome, left = _recordable(outcome)
+    def _finish(
+        self, outcome: Outcome, contents: Sequence[Content] = (), *, attempts: int | None = None
+    ) -> None:
         run = self._plans[outcome.key]
-        if left is None and run.leaves is not None:
-            left = {**self._it.memory.get(run.lane, {}), **run.leaves}
-        self._it.outcomes[outcome.key] = outcome
-        memory = ""
-        if left is not None and run.lane:
-            kept = encode(left)
-            memory = digest(kept)
-            self._it.memory[run.lane] = left
-            contents = [*contents, Content(digest=memory, data=kept)]
-        body = finished_body(outcome, memory)
-        self._pending.add(contents=contents)
-        self._draft(run.key, body, blobs=outcome.blobs)
+        outcome, kept = _recordable(outcome, attempts)
+        self._it.outcomes[run.key] = outcome
+        if kept is None and run.leaves is not None:
+            kept = encode({**self._it.memory.get(run.lane, {}), **run.leaves})
+        left, memory = None, ""
+        if kept is not None and run.lane:
+            # A value of its own for the next run, which may do with it what it likes.
+            self._it.memory[run.lane] = msgspec.json.decode(kept)
+            if len(kept) <= LEFT_MAX:
+                left = msgspec.json.decode(kept)
+            else:
+                memory = digest(kept)
+                self._pending.contents.append(Content(digest=memory, data=kept))
+        self._pending.contents.extend(contents)
+        self._draft(run.key, finished_body(outcome, left, memory), blobs=outcome.blobs)
         if self._pending_since_s is None:
             self._pending_since_s = self._clock.monotonic_s()
         self._pending.say(
@@ -441,8 +451,7 @@ class Execution:
     def _draft(self, key: str, body: Any, **fields: Any) -> None:
         n = self._it.counts.get(key, 0)
         self._it.counts[key] = n + 1
-        run = run_id(round=self._it.id, key=key)
-        self._pending.add([Draft(body=body, run=run, n=n, **fields)])
+        self._pending.drafts.append(Draft(body=body, run=self._ids[key], n=n, **fields))
 
     def _commit(self) -> None:
         self._pending.commit(self._writer)
@@ -477,8 +486,11 @@ def _with_timeout(run: RunPlan, timeout_s: float | None) -> RunPlan:
     return msgspec.structs.replace(run, work=msgspec.structs.replace(work, limits=limits))
 
 
-def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:
-    """Return the body of run.finished for an outcome; `memory` is the digest of what it left."""
+def finished_body(outcome: Outcome, left: Memory | None = None, memory: str = "") -> RunFinished:
+    """Return the body of run.finished for an outcome.
+
+    What it left for its lane stands in it, or is the blob of the digest `memory`.
+    """
     return RunFinished(
         key=outcome.key,
         status=outcome.status,
@@ -491,13 +503,14 @@ def finished_body(outcome: Outcome, memory: str = "") -> RunFinished:
         used=outcome.used,
         level=outcome.level,
         warmth=outcome.warmth,
+        left=left,
         memory=memory,
         reused=outcome.reused,
     )
 
 
-def _recordable(outcome: Outcome) -> tuple[Outcome, Memory | None]:
-    """Return an outcome as the record gives it back, and the memory that it left.
+def _recordable(outcome: Outcome, attempts: int | None) -> tuple[Outcome, bytes | None]:
+    """Return an outcome as the record gives it back, and the memory that it left, as JSON.
 
     One whose answer cannot stand in an entry has failed.
     """
@@ -505,7 +518,7 @@ def _recordable(outcome: Outcome) -> tuple[Outcome, Memory | None]:
     try:
         value = encode(dict(outcome.value))
         if outcome.memory is not None:
-            memory = msgspec.json.decode(encode(dict(outcome.memory)))
+            memory = encode(dict(outcome.memory))
         if len(value) > VALUE_MAX:
             problem = f"the answer is {len(value)} bytes; at most {VALUE_MAX} are kept in an entry"
     except NotCanonical as error:
@@ -515,6 +528,7 @@ def _recordable(outcome: Outcome) -> tuple[Outcome, Memory | None]:
         "message": printable(outcome.message, MESSAGE_MAX),
         "value": msgspec.json.decode(value),
         "memory": None,
+        "attempts": outcome.attempts if attempts is None else attempts,
     }
     if problem:
         changed |= {"status": "failed", "reason": "value", "message": problem, "value": {}}
@@ -524,6 +538,8 @@ def _recordable(outcome: Outcome) -> tuple[Outcome, Memory | None]:
 
 def printable(text: str, most: int) -> str:
     """Return at most so many characters, without lone surrogates, which no entry can hold."""
+    if text.isascii():
+        return text[:most]
     return text.encode("utf-8", "backslashreplace").decode()[:most]
 
 

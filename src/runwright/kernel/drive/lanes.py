@@ -15,6 +15,8 @@ class Lanes:
         """Queue the runs in the order of the plan."""
         self._ready: deque[RunPlan] = deque()
         self._waiting: dict[str, deque[RunPlan]] = {}
+        #: How many runs wait for another one of their lane.
+        self._queued = 0
         self._repeats: list[tuple[float, int, RunPlan]] = []
         self._rate = rate
         self._starts: deque[float] = deque()
@@ -22,6 +24,7 @@ class Lanes:
         for run in runs:
             if run.lane and run.lane in self._waiting:
                 self._waiting[run.lane].append(run)
+                self._queued += 1
             else:
                 if run.lane:
                     self._waiting[run.lane] = deque()
@@ -29,8 +32,7 @@ class Lanes:
 
     def __len__(self) -> int:
         """Return how many runs have not started or wait to be repeated."""
-        waiting = sum(len(queue) for queue in self._waiting.values())
-        return len(self._ready) + waiting + len(self._repeats)
+        return len(self._ready) + self._queued + len(self._repeats)
 
     def take(self, now_s: float, free: int) -> list[RunPlan]:
         """Return at most `free` runs that may start now, repeats that are due first."""
@@ -57,6 +59,7 @@ class Lanes:
         queue = self._waiting.get(run.lane) if run.lane else None
         if queue:
             self._ready.append(queue.popleft())
+            self._queued -= 1
 
     def repeat(self, run: RunPlan, due_s: float) -> None:
         """Start a run again at an instant; its lane waits for it."""
@@ -76,6 +79,7 @@ class Lanes:
             left.extend(queue)
         self._ready.clear()
         self._waiting.clear()
+        self._queued = 0
         self._repeats.clear()
         return sorted(left, key=lambda run: self._place[run.key])
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from runwright.kernel.canonical import digest
-from runwright.kernel.drive.recall import pinned, read
+from runwright.kernel.drive.recall import left_by, pinned, read
 from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.ports import Reader, Row
 from runwright.kernel.record.entries import (
@@ -42,6 +42,8 @@ class _Open(msgspec.Struct, kw_only=True):
     #: The first entry of its tick, and what the tick is called so far.
     tick_seq: int
     label: str
+    #: The runs as they are pinned; empty when that was done by another process.
+    roster: bytes = b""
     #: run id -> plan; None before it is needed.
     runs: dict[str, RunPlan] | None = None
     spec: Any = None
@@ -218,7 +220,14 @@ class Projection:
             tick_seq, label = tick["seq"], tick["label"] or body.label
             if label != tick["label"]:
                 yield Row("tick", {"seq": tick_seq, "label": label}, update=True)
-        self._open[entry.round] = _Open(planned=entry, tick_seq=tick_seq, label=label, finished=[])
+        kept = self._contents.get(body.roster)
+        self._open[entry.round] = _Open(
+            planned=entry,
+            tick_seq=tick_seq,
+            label=label,
+            roster=kept.data if kept else b"",
+            finished=[],
+        )
         yield Row(
             "round",
             {
@@ -237,13 +246,12 @@ class Projection:
 
     def _run_finished(self, entry: Entry) -> Iterator[Row]:
         body: RunFinished = entry.body
-        if body.memory:
+        if body.left is not None or body.memory:
             under_way = self._round_of_run(entry)
             planned: RoundPlanned = under_way.planned.body
             lane = (under_way.runs or {})[entry.run].lane
             key = {"kind": planned.kind, "name": planned.name, "lane": lane}
-            kept = pinned(self, body.memory, entry.seq)
-            yield Row("lane", {**key, "memory": kept.decode()})
+            yield Row("lane", {**key, "memory": left_by(self, entry).decode()})
 
     def _round_judged(self, entry: Entry) -> Iterator[Row]:
         body: RoundJudged = entry.body
@@ -326,7 +334,7 @@ class Projection:
     def _runs(self, under_way: _Open) -> dict[str, RunPlan]:
         if under_way.runs is None:
             planned = under_way.planned
-            roster = pinned(self, planned.body.roster, planned.seq)
+            roster = under_way.roster or pinned(self, planned.body.roster, planned.seq)
             plans = msgspec.json.decode(roster, type=list[RunPlan])
             under_way.runs = {run_id(round=planned.round, key=plan.key): plan for plan in plans}
             self._by_run.update(dict.fromkeys(under_way.runs, under_way))

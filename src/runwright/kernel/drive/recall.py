@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from runwright.kernel.canonical import digest, exact
+from runwright.kernel.canonical import digest, encode, exact
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.ports import Reader
@@ -170,6 +170,17 @@ def pinned(store: Blobs, wanted: str, seq: int) -> bytes:
         message = f"seq {seq}: the blob {wanted} is {'missing' if kept is None else 'altered'}"
         raise StoreCorrupt(message)
     return kept.data
+
+
+def left_by(store: Blobs, entry: Entry) -> bytes:
+    """Return what a run left for its lane, as JSON, by its run.finished; empty: nothing.
+
+    Raises: store-corrupt.
+    """
+    body: RunFinished = entry.body
+    if body.left is not None:
+        return encode(body.left)
+    return pinned(store, body.memory, entry.seq) if body.memory else b""
 
 
 def outcome_of(entry: Entry) -> Outcome:

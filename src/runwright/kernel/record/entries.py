@@ -11,8 +11,6 @@ the entries a hash chain that the RFC 6962 tree over them commits to. Nothing is
 correction is a new entry with `sup`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -242,7 +240,8 @@ class RunFinished(_Body, frozen=True, kw_only=True):
     level: str = ""
     #: Whether it was forked from a template, for a command that wished it.
     warmth: Warmth | None = None
-    #: Digest of the lane memory it left.
+    #: What it left for the next run of its lane; a long one is the blob of the digest `memory`.
+    left: Mapping[str, Any] | None = None
     memory: str = ""
     reused: str = ""
 
