@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from runwright.kernel.drive.blocks import Place
 from runwright.kernel.errors import require
+from runwright.kernel.ports import StoredBlock
 from runwright.kernel.record.entries import LogSealed
 from runwright.kernel.record.ledger import Head, extend, leaf_hash
-
-
-class Placed(Protocol):
-    """A block with or without its bytes."""
-
-    @property
-    def last_seq(self) -> int: ...
-
-    @property
-    def first_ms(self) -> int: ...
-
-    @property
-    def last_ms(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def digest(self) -> bytes: ...
 
 
 class Segment:
@@ -38,7 +19,7 @@ class Segment:
         self._first_ms = self._last_ms = self._bytes = 0
         self._last_seq, self._digest = done, b""
 
-    def take(self, block: Placed) -> None:
+    def take(self, block: StoredBlock | Place) -> None:
         """Take in the next block."""
         if not self._tree.size:
             self._first_ms = block.first_ms
