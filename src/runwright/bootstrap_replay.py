@@ -156,7 +156,7 @@ def plan_from_log(
     log, specs = streams.reading(store, name), _Specs(store)
     (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
     passed = store.rows(
-        "tick", {"kind": streams.KIND, "name": name, "state": "passed"}, order="last_ms"
+        "tick", {"kind": streams.KIND, "name": name, "state": "skipped"}, order="last_ms"
     )
     memory: dict[str, Memory] = {}
     found_deviations: list[derive.Deviation] = []
@@ -165,10 +165,14 @@ def plan_from_log(
     rounds = _rounds(store, name)
     for number, (found, _) in enumerate(ticks(store, name), 1):
         spec, planned_ms = specs.of(found), found.planned.occurrence.planned_ms
-        while passed and passed[0]["last_ms"] < planned_ms:
-            last_ms = passed.pop(0)["last_ms"]
-        expected = derive.next_planned(spec, last_ms, row["opened_ms"])
         problems = []
+        while passed and passed[0]["last_ms"] < planned_ms:
+            skipped = passed.pop(0)
+            expected = derive.next_planned(spec, last_ms, row["opened_ms"])
+            if expected != (begins_ms := skipped["planned_ms"]):
+                problems.append(_deviation(begins_ms, "planned_ts_ms", begins_ms, expected))
+            last_ms = skipped["last_ms"]
+        expected = derive.next_planned(spec, last_ms, row["opened_ms"])
         if expected != planned_ms:
             problems.append(_deviation(planned_ms, "planned_ts_ms", planned_ms, expected))
         world = StoreWorld(store, logs={name: log}, memory=memory)

@@ -612,7 +612,10 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:
-    """Return the next planned ticks of a stream. Raises: unknown-name."""
+    """Return the next planned ticks of a stream; none before the first event of history.
+
+    Raises: unknown-name.
+    """
     from runwright.streams.flow import flow_of  # lazy: only who looks ahead
 
     spec = spec_of(store, name)
@@ -621,6 +624,8 @@ def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any
         "tick", {"kind": KIND, "name": name, "scheduled": 1}, order="-last_ms", limit=1
     )
     flow, last_ms = flow_of(spec), last[0]["last_ms"] if last else None
+    if spec.scheduler.time == "events" and not row["opened_ms"]:
+        return []
     opened_ms = row["opened_ms"] or bootstrap.CLOCK.now_ms()
     found = []
     for _ in range(count):

@@ -52,9 +52,10 @@ class Found:
         clock = self.simulation.world.clock
         return Log(self.store, NAME, limits=LogLimits(), clock=clock)
 
-    @cached_property
+    @property
     def records(self) -> list[LogRecord]:
-        return list(self.log.records(1, self.log.last_seq))
+        """Every record that ever was durable."""
+        return self.simulation.world.records
 
     @cached_property
     def entries(self) -> list[Entry]:
@@ -87,7 +88,10 @@ def hold(simulation: Simulation) -> None:
 def every_event_is_there_as_it_arrived(found: Found) -> None:
     """Checks 8, 9, 11: ingest_seq is 1..N, and what was acknowledged is there byte for byte."""
     assert [record.seq for record in found.records] == list(range(1, found.log.last_seq + 1))
+    there = list(found.log.records(found.log.retired_seq + 1, found.log.last_seq))
+    assert there == found.records[found.log.retired_seq :]
     world = found.simulation.world
+    assert world.script.max_age_ms is not None or not found.log.retired_seq
     for feed in found.simulation.script.feeds:
         kept = [each for each in map(_identity, found.records) if each[0] == feed.name]
         brought = [(feed.name, hashlib.sha256(item).hexdigest()) for _, item in feed.items]
@@ -141,7 +145,7 @@ def every_tick_of_the_grid_has_one_record(found: Found) -> None:
         ms for body in passed for ms in range(body.first_ms, body.last_ms + 1, INTERVAL_MS)
     ]
     opened = [entry.body for entry in found.entries if entry.type == "stream.opened"]
-    if not found.records and scheduler.time == "events":
+    if scheduler.time == "events" and not any(record.ingest_ts_ms for record in found.records):
         assert not there
         return
     assert len(opened) == 1
@@ -162,7 +166,9 @@ def _first_tick(found: Found, opened_ms: int) -> int:
     spec = found.simulation.spec
     scheduler = spec.scheduler
     if scheduler.time == "events":
-        assert opened_ms == found.records[0].ingest_ts_ms - 1
+        # What is no event has no time: at the beginning, its stamp is 0.
+        stamps = (record.ingest_ts_ms for record in found.records)
+        assert opened_ms == next(stamp for stamp in stamps if stamp) - 1
     if scheduler.mode == "boundary":
         delay_ms = scheduler.boundary_delay_ms
         return ((opened_ms - delay_ms) // INTERVAL_MS + 1) * INTERVAL_MS + delay_ms
@@ -181,7 +187,7 @@ def nothing_is_executed_before_it_is_planned(found: Found) -> None:
     """Check 16: in the order of the record, and at the very moment of each execution."""
     assert found.simulation.early == [], "the engine was called before the plan was durable"
     for each, _ in found.ticks:
-        assert [entry.seq for entry in each.entries][0] == each.seq
+        assert next(entry.seq for entry in each.entries) == each.seq
         assert all(entry.seq > each.seq for entry in each.entries[1:])
 
 
@@ -248,15 +254,40 @@ def what_was_delivered_is_what_was_published(found: Found) -> None:
 def a_replay_gives_the_same_bytes(found: Found) -> None:
     """Check 38."""
     report = bootstrap_replay.replay(found.store, NAME, lambda done, of: None)
-    assert (report["different"], report["differences"], report["retired"]) == (0, [], 0)
+    assert (report["different"], report["differences"]) == (0, [])
     assert report["executed"] + report["from_record"] == report["runs"]
-    assert report["events"] == len(found.events)
+    retired = found.log.retired_seq
+    gone = [each for each, _ in found.ticks if _reads(each, 1, retired)]
+    assert report["retired"] == len(gone)
+    assert gone or report["events"] == len(found.events)
+
+
+def _reads(tick: Recalled, first: int, last: int) -> bool:
+    """Say whether a tick reads records of a range."""
+    cuts = [run.cut for run in tick.round.runs if run.cut is not None]
+    return any(max(cut.first, first) <= min(cut.last, last) for cut in cuts)
+
+
+def history_comes_in_as_it_happened(found: Found) -> None:
+    """By the events' own time, neither chunks nor crashes change what is where in the log."""
+    simulation = found.simulation
+    if simulation.script.time == "clock" or (
+        found.simulation.world.crashed
+        and any(feed.kind == "pipe" for feed in simulation.script.feeds)
+    ):
+        return
+    again = simulation.again()
+    ours, theirs = (
+        [(record.seq, record.ingest_ts_ms, record.key, _identity(record)) for record in records]
+        for records in (found.records, again.world.records)
+    )
+    assert ours == theirs
 
 
 def the_plan_follows_from_the_log(found: Found) -> None:
     """Check 39."""
     report = bootstrap_replay.plan_from_log(found.store, NAME, lambda done, of: None)
-    assert (report["different"], report["deviations"]) == (0, [])
+    assert (report["different"], report["deviations"]) == (0, []), report
     assert report["ticks"] == len(found.ticks)
 
 
@@ -326,6 +357,7 @@ INVARIANTS: Final[tuple[Callable[[Found], None], ...]] = (
     every_run_ends_once,
     publish_seq_has_no_gap,
     what_was_delivered_is_what_was_published,
+    history_comes_in_as_it_happened,
     a_replay_gives_the_same_bytes,
     the_plan_follows_from_the_log,
     an_untroubled_run_of_the_same_log_gives_the_same_bytes,

@@ -81,6 +81,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     start_ms: int
     seal_every_s: float
     segment_records: int
+    #: How many records the log holds, and for how long; with an age, segments are retired.
+    max_records: int
+    max_age_ms: int | None
     #: The sink takes many papers at once.
     is_batched: bool
     #: Of a thousand runs, how many fail at first.
@@ -97,8 +100,11 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
         return encode(self.spec)
 
     def without_trouble(self) -> Script:
-        """Return the same script for a process that lives and whose sink is well."""
-        return msgspec.structs.replace(self, crashes=(), stops=(), outages=(), steps=())
+        """Return the same script for a process that lives, and is kept from nothing."""
+        feeds = tuple(msgspec.structs.replace(feed, away=(), chunk=7) for feed in self.feeds)
+        quiet: dict[str, Any] = {"crashes": (), "stops": (), "outages": (), "steps": ()}
+        limits = {"max_records": 100_000, "max_age_ms": None}
+        return msgspec.structs.replace(self, feeds=feeds, **quiet, **limits)
 
     def attempts_failed(self, symbol: str, at_ms: int) -> tuple[int, str]:
         """Return how many attempts of a run fail, and how."""
@@ -144,10 +150,23 @@ def script_of(seed: int) -> Script:
         stops=stops,
         start_ms=START_MS + die.choice([0, 1, 17_311, 59_999]),
         seal_every_s=die.choice([0.0, 1.0, 30.0, 3600.0]),
-        segment_records=die.choice([7, 40, 65_536]),
+        **_retention(_die(seed, "retention"), time),
         is_batched=die.random() < 0.5,
         failing=die.choice([0, 100, 400]),
     )
+
+
+def _retention(die: random.Random, time: str) -> dict[str, Any]:
+    """Return the limits of the log: in a few seeds it fills up, and old segments go."""
+    segment_records = die.choice([5, 40, 65_536])
+    if die.random() < 0.8:
+        return {"segment_records": segment_records, "max_records": 100_000, "max_age_ms": None}
+    return {
+        "segment_records": 5,
+        # History goes on when a tick is passed: all up to there has to fit.
+        "max_records": die.choice([20, 50]) if time == "clock" else 100_000,
+        "max_age_ms": die.choice([1_000, 90_000]),
+    }
 
 
 def _spec(die: random.Random, time: str, seed: int) -> dict[str, Any]:
@@ -204,7 +223,7 @@ def _feeds(die: random.Random, spec: dict[str, Any], length_s: float) -> list[Fe
     symbols = ("AAA", "BBB", "CCC")[: die.randint(1, 3)]
     feeds = []
     for number in range(die.randint(1, 3)):
-        kinds: list[Kind] = ["file"] if is_history else ["file", "broker", "pipe"]
+        kinds: list[Kind] = ["file", "file", "pipe"] if is_history else ["file", "broker", "pipe"]
         own = symbols if number == 0 else tuple(die.sample(symbols, die.randint(1, len(symbols))))
         name = f"source{number}"
         feed = Feed(
@@ -214,7 +233,7 @@ def _feeds(die: random.Random, spec: dict[str, Any], length_s: float) -> list[Fe
             items=tuple(_items(die, name, own, length_s, is_history=is_history)),
             away=tuple((at_s, at_s + die.uniform(1, 150)) for at_s in _moments(die, length_s, 2)),
             chunk=die.choice([1, 3, 10, 1_000]),
-            look_s=die.choice([None, 0.5, 5.0]),
+            look_s=die.choice([None, 3.0, 15.0]),
         )
         feeds.append(feed)
         one = {"path": f"{name}.jsonl", "format": "jsonl"}

@@ -15,6 +15,7 @@ from typing import Any, Final
 from runwright.adapters.functions import Instants, attempted, call
 from runwright.adapters.memory import MemoryStore
 from runwright.adapters.sqlite import SqliteStore
+from runwright.kernel.drive.log import LogRecord
 from runwright.kernel.errors import CommitUnknown, Deferred, StoreUnwritable
 from runwright.kernel.ports import Arrival, Batch, Delivery, Work
 from runwright.kernel.record.entries import (
@@ -24,13 +25,14 @@ from runwright.kernel.record.entries import (
     RunFinished,
     decode,
 )
+from runwright.kernel.record.log import read
 from runwright.kernel.run import Executed, Round
 from tests.streams.script import Crash, Feed, Outage, Script
 
 #: Seconds that pass whenever somebody reads a clock: a real one never stands still.
 INSTANT_S: Final = 0.000_01
 #: More waits than any simulation needs: one that does not end is a defect.
-WAITS_MAX: Final = 20_000
+WAITS_MAX: Final = 60_000
 #: On the monotonic clock.
 BEGIN_S: Final = 1_000.0
 
@@ -90,6 +92,8 @@ class World:
         self.handed: dict[str, int] = {feed.name: 0 for feed in script.feeds}
         self.acknowledged: dict[str, int] = dict(self.handed)
         self.delivered: list[Delivery] = []
+        #: Every record that ever was durable, also what is retired since.
+        self.records: list[LogRecord] = []
         #: Ticks whose plan is durable.
         self.planned: set[int] = set()
         self.waits = 0
@@ -175,6 +179,7 @@ class SimulatedStore:
             is_unknown = self._world.is_due(step, "unknown")
             self._inner.commit(batch)
             self._world.planned |= planned_of(batch)
+            self._world.records += records_of(batch)
             if is_unknown:
                 raise CommitUnknown("COMMIT raised: the disk went away")
             self._world.at(step, "after")
@@ -198,6 +203,17 @@ def step_of(batch: Batch) -> str:
     if batch.seals:
         return "seal"
     return "delivered" if any(row.table == "paper" for row in batch.rows) else "other"
+
+
+def records_of(batch: Batch) -> list[LogRecord]:
+    """Return the records that a batch appends to the log."""
+    found = []
+    for block in map(read, batch.blocks):
+        if block.head.count:
+            keys = [block.head.keys[number] for number in block.ids()]
+            whole = zip(block.stamps(), keys, block.items(), strict=True)
+            found += [LogRecord(seq, *each) for seq, each in enumerate(whole, block.first_seq)]
+    return found
 
 
 def planned_of(batch: Batch) -> set[int]:

@@ -131,7 +131,11 @@ class Simulation:
     def streaming(self, conductor: Conductor, stop: Stop) -> Streaming:
         """Recover, and make ready to run, as `streams run` does."""
         ports, script, world = conductor.ports, self.script, self.world
-        limits = LogLimits(segment_records=script.segment_records)
+        limits = LogLimits(
+            segment_records=script.segment_records,
+            max_records=script.max_records,
+            max_age_ms=script.max_age_ms,
+        )
         commit = ports.writer.commit
         log = self.build.log(ports.store, NAME, limits=limits, clock=ports.clock, commit=commit)
         conductor.logs[NAME] = log
@@ -156,6 +160,10 @@ class Simulation:
             if self._live():
                 return self
         raise AssertionError(f"not at its end after {LIVES_MAX} lives")
+
+    def again(self) -> Simulation:
+        """Run the same script once more, without any trouble."""
+        return Simulation(self.script.without_trouble(), self.folder / "again").run()
 
     def _live(self) -> bool:
         """Live once; say whether that was the last life."""

@@ -28,6 +28,8 @@ from runwright.kernel.run import Cut
 #: The most bytes of records that are grouped at once for all keys, and how many ahead of a range.
 RANGE_BYTES_MAX: Final = 64 * 1024**2
 AHEAD_BYTES_MAX: Final = 4 * 1024**2
+#: How many blocks of a log that is full know of every key, at least.
+MAPS_MIN: Final = 8
 #: Blocks that are looked at for the first record of a key after a retirement, before its own ones.
 _FORWARD_MAX: Final = 64
 
@@ -153,7 +155,7 @@ class Log:
             stamped = list(accumulate(stamps, max, initial=floor))[1:]
         if positions:
             self._positions.update(positions)
-        is_map = self._since_map >= max(MAP_EVERY, len(self._newest))
+        is_map = self._is_map_due()
         block = make(
             self._past,
             items,
@@ -170,6 +172,15 @@ class Log:
             new = dict(zip(reversed(keys), reversed(seqs), strict=True))
             self._firsts = new | self._firsts
         return self.last_seq
+
+    def _is_map_due(self) -> bool:
+        """Say whether the next block is to know of every key: nothing behind the last may retire.
+
+        So there are several in a log that is full, however few blocks it has.
+        """
+        if self._since_map >= max(MAP_EVERY, len(self._newest)):
+            return True
+        return self.last_seq - self._past.map >= max(1, self.limits.max_records // MAPS_MIN)
 
     def position(self, source: str) -> Any:
         """Return the newest position committed for a source; None when there is none."""
@@ -351,9 +362,11 @@ class Log:
     def _newest_before(self, key: str, cut: Cut) -> int:
         """Return the newest record of a key in a block of a cut; 0: there is none."""
         seq = 0
-        for block in self._blocks.between(cut.first, cut.last):
-            if key in block.head.keys:
-                seq = block.head.first
+        for stored in self._blocks.heads(cut.first - 1):
+            if stored.first_seq > cut.last:
+                break
+            if key in record.head_of(stored).keys:
+                seq = stored.first_seq
         return seq
 
     def newest(self, key: str, count: int) -> list[LogRecord]:

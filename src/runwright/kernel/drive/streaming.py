@@ -128,10 +128,22 @@ class Streaming:
             self._opened_ms = spec["opened_ms"]
         elif self._flow.time == "clock":
             self._say_opened(now_ms)
+        else:
+            self._open_history()
         if self._last_ms is not None:
             self._log.close_through(self._last_ms)
             if self._flow.skips_missed and self._flow.time == "clock":
                 self._skip_missed(now_ms)
+
+    def _open_history(self) -> None:
+        """Open a stream of history just before its first event; what is no event has no time.
+
+        Whoever died before this was said finds the same instant in the log.
+        """
+        if self._log.last_ms <= 0:
+            return
+        stamps = (record.ingest_ts_ms for record in self._log.records(1, self._log.last_seq))
+        self._say_opened(next(stamp for stamp in stamps if stamp > 0) - 1)
 
     def _say_opened(self, opened_ms: int) -> None:
         body = StreamOpened(kind=self._kind, name=self._name, opened_ms=opened_ms)
@@ -161,7 +173,9 @@ class Streaming:
 
     def _close(self) -> None:
         """Stop taking in; what is under way has ended, what waits in the outbox stays there."""
-        self.health.change("drain")
+        if self.health.state == "running":
+            # One that is degraded stops as it is.
+            self.health.change("drain")
         self._inflow.close()
         self._log.seal(whole=False)
         body = ConductorStopped(reason="drained", signal=self._stop.signal)
@@ -209,14 +223,13 @@ class Streaming:
             return False
         self._inflow.acknowledge(taken)
         if self._opened_ms is None:
-            self._say_opened((taken.stamps or [self._log.last_ms])[0] - 1)
+            self._open_history()
         for (source, kind), count in taken.tally.items():
             self.health.count("ingest.count", count, source_id=source, event_type=kind)
         if self._stream.is_verbose:
             self._say_ingested(taken, last)
-        if self._log.seal() and self._last_ms is not None:
-            # What a further tick reads begins after the cut of the last one.
-            self._log.retire(self._log.end_at(self._last_ms).seq)
+        if self._log.seal():
+            self._retire()
         return True
 
     def _say_ingested(self, taken: Taken, last: int) -> None:
@@ -232,6 +245,8 @@ class Streaming:
 
     def _look_at_room(self) -> None:
         """Pause the sources of a buffer that is full, and let them go on when it is not."""
+        if self._log.room() <= 0:
+            self._retire()
         is_full = self._log.room() <= 0
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
@@ -246,6 +261,11 @@ class Streaming:
             blocked_ms = int((self._ports.clock.monotonic_s() - self._buffer_full_s) * 1000)
             self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
+
+    def _retire(self) -> None:
+        """Let go of segments whose time is over: a further tick reads after the last one's cut."""
+        if self._last_ms is not None:
+            self._log.retire(self._log.end_at(self._last_ms).seq)
 
     # ------------------------------------------------------------------------------------ ticks
 
@@ -307,6 +327,17 @@ class Streaming:
             health.count("engine.runs", count, status="completed" if status == "done" else "failed")
         for event_type, count in self._flow.published(found.outcomes).items():
             health.count("publish.count", count, event_type=event_type)
+        has_failed = any(status != "done" for status in found.outcomes)
+        if has_failed or self._stream.is_verbose:
+            self._say_runs(found)
+
+    def _say_runs(self, found: Conducted) -> None:
+        """Write a line for each run that failed, and for every run for who asked for them."""
+        store = self._ports.store
+        for row in store.rows("round", {"id": found.rounds[-1]}, columns=("judged_seq",)):
+            for paper in store.rows("paper", {"seq": row["judged_seq"]}, columns=("body",)):
+                for name, level, fields in self._flow.said(paper["body"]):
+                    self._ports.messages(name, level=level, **fields)
 
     def _is_paused(self) -> bool:
         """Say whether no tick may start, and look whether that is over."""
