@@ -332,6 +332,17 @@ class Streaming:
             health.count("engine.runs", count, status="completed" if status == "done" else "failed")
         for event_type, count in self._flow.published(found.outcomes).items():
             health.count("publish.count", count, event_type=event_type)
+        has_failed = any(status != "done" for status in found.outcomes)
+        if has_failed or self._stream.is_verbose:
+            self._say_runs(found)
+
+    def _say_runs(self, found: Conducted) -> None:
+        """Write a line for each run that failed, and for every run for who asked for them."""
+        store = self._ports.store
+        for row in store.rows("round", {"id": found.rounds[-1]}, columns=("judged_seq",)):
+            for paper in store.rows("paper", {"seq": row["judged_seq"]}, columns=("body",)):
+                for name, level, fields in self._flow.said(paper["body"]):
+                    self._ports.messages(name, level=level, **fields)
 
     def _is_paused(self) -> bool:
         """Say whether no tick may start, and look whether that is over."""
