@@ -190,7 +190,7 @@ class Streaming:
         self.health.is_ingestion_paused = True
         self.health.fault("buffer", f"{error.code}: {error}")
         self.health.change("degrade")
-        self._failure("buffer", error.code, type(error).__name__)
+        self._failure("buffer", error.code, type(error).__name__, str(error))
         self._tell(force=True)
 
     def _is_done(self) -> bool:
@@ -208,7 +208,7 @@ class Streaming:
         except Deferred as error:
             # The source is asked again after its delay; what it had brought is kept.
             self.health.fault("ingest", str(error))
-            self._failure("ingest", error.code, type(error).__name__)
+            self._failure("ingest", error.code, type(error).__name__, str(error))
             return False
         if taken is None:
             self._look_at_room()
@@ -254,7 +254,12 @@ class Streaming:
             self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
-            self._ports.messages("buffer.full", level="warning", name=self._name)
+            self._ports.messages(
+                "buffer.full",
+                f"{self._log.last_seq - self._log.retired_seq} records are not retired: no intake",
+                level="warning",
+                name=self._name,
+            )
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
@@ -371,7 +376,9 @@ class Streaming:
             return
         if (self._ports.clock.monotonic_s() - since_s) * 1000 >= most_ms:
             self.health.change("degrade")
-            self._failure("publish", "outbox_full", "Deferred")
+            self._failure(
+                "publish", "outbox_full", "Deferred", self.health.faults.get("publish", "")
+            )
 
     # ---------------------------------------------------------------------------------- the rest
 
@@ -397,9 +404,9 @@ class Streaming:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _failure(self, domain: str, kind: str, detail: str) -> None:
+    def _failure(self, domain: str, kind: str, detail: str, text: str) -> None:
         fields = {"failure_domain": domain, "error_kind": kind, "error_detail": detail}
-        self._ports.messages("orchestrator.failure", level="error", name=self._name, **fields)
+        self._ports.messages("orchestrator.failure", text, level="error", name=self._name, **fields)
 
     def _tell(self, *, force: bool = False) -> None:
         now_s = self._ports.clock.monotonic_s()
