@@ -112,6 +112,7 @@ def streaming(
             ),
             clock=ports.clock,
             commit=ports.writer.commit,
+            config=ports.store.rows("spec", {"kind": KIND, "name": name})[0]["digest"],
         )
         conductor.logs[name] = log
         published = spec.output_publish

@@ -189,3 +189,30 @@ def test_a_spec_of_another_grid_goes_on_after_the_last_tick(project: Project) ->
     found = project.done("streams", "plan", "toy", "--next", "1", "--json").json
     assert found[0]["planned_ts_ms"] > START_MS + 3 * MINUTE_MS
     assert found[0]["planned_ts_ms"] % (2 * MINUTE_MS) == 0
+
+
+def test_messages_have_the_names_and_the_fields_of_the_seed(project: Project) -> None:
+    """Check 37: a line for each event and each run for who debugs; one for each failure, always."""
+    stream(project, engine={"input": "snapshot"})
+    debug = {"RUNWRIGHT_MESSAGES_LEVEL": "debug"}
+    events = project.done("streams", "run", "toy", env=debug).events
+    of = {
+        name: [one for one in events if one["event"] == f"orchestrator.{name}"] for name in FIELDS
+    }
+    assert {name: len(lines) for name, lines in of.items()} == {
+        "ingest": 24, "engine_run": 6, "failure": 6,
+    }  # fmt: skip
+    for name, wanted in FIELDS.items():
+        assert all(wanted <= set(line) for line in of[name]), name
+    assert {line["failure_domain"] for line in of["failure"]} == {"engine"}
+    assert {line["error_kind"] for line in of["failure"]} == {"missing_snapshot_inputs"}
+
+
+#: The minimum fields of the seed's log lines.
+FIELDS = {
+    "ingest": {"source_id", "symbol", "ingest_seq", "recv_ts_ms", "exchange_ts_ms"},
+    "engine_run": {
+        "run_id", "symbol", "engine_timestamp_ms", "cut_start", "cut_end", "engine_mode", "attempt",
+    },
+    "failure": {"failure_domain", "error_kind", "error_detail", "run_id", "symbol"},
+}  # fmt: skip

@@ -29,6 +29,9 @@ BODY_MAX: Final = 256 * 1024**2
 #: `prev` of block 0.
 NO_PREV: Final = "0" * 64
 
+#: What is wrong with a block whose head is sound and whose body is another one.
+ALTERED: Final = "has records that are not the ones its head says"
+
 _sha256 = hashlib.sha256
 #: Bytes of a number -> its code in an array.
 _CODES: Final[Mapping[int, str]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -198,9 +201,10 @@ def _checked(stored: StoredBlock) -> tuple[BlockHead | None, str]:
         head = _HEAD.decode(stored.head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return None, f"has a head that cannot be read: {error}"
-    if _sha256(stored.body).hexdigest() != head.body:
-        return head, "has records that are not the ones its head says"
-    return head, _misfit(stored, head)
+    problem = _misfit(stored, head)
+    if not problem and _sha256(stored.body).hexdigest() != head.body:
+        problem = ALTERED
+    return head, problem
 
 
 def _misfit(stored: StoredBlock, head: BlockHead) -> str:
