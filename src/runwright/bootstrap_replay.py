@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,6 +22,9 @@ from runwright.streams.calls import args_of, engine_digest
 from runwright.streams.engine import execute, load
 from runwright.streams.replay import Replay, Tick, replay_tick
 from runwright.streams.spec import StreamSpec
+
+if TYPE_CHECKING:
+    from runwright.kernel.drive.log import Log
 
 #: Deviations that are named; all are counted.
 DEVIATIONS_MAX: Final = 20
@@ -151,7 +154,10 @@ def _left(store: ProjectStore, found: Recalled, memory: Mapping[str, Memory]) ->
 def plan_from_log(
     store: ProjectStore, name: str, progress: Callable[[int, int], None]
 ) -> Mapping[str, Any]:
-    """Derive every planned field again from log and spec, and compare. Raises: unknown-name."""
+    """Derive every planned field again from log and spec, and compare.
+
+    Of a tick whose records are retired, only its instant can be derived. Raises: unknown-name.
+    """
     streams.look_beside(streams.spec_of(store, name))
     log, specs = streams.reading(store, name), _Specs(store)
     (row,) = store.rows("spec", {"kind": streams.KIND, "name": name})
@@ -161,7 +167,7 @@ def plan_from_log(
     memory: dict[str, Memory] = {}
     found_deviations: list[derive.Deviation] = []
     last_ms: int | None = None
-    counts = {"ticks": 0, "runs": 0, "different": 0}
+    counts = {"ticks": 0, "runs": 0, "retired": 0, "different": 0}
     rounds = _rounds(store, name)
     for number, (found, _) in enumerate(ticks(store, name), 1):
         spec, planned_ms = specs.of(found), found.planned.occurrence.planned_ms
@@ -176,10 +182,10 @@ def plan_from_log(
         if expected != planned_ms:
             problems.append(_deviation(planned_ms, "planned_ts_ms", planned_ms, expected))
         world = StoreWorld(store, logs={name: log}, memory=memory)
-        again, facts = derive.derived_round(spec, planned_ms, found.planned.at, memory, world)
-        if facts["log"] != found.facts["log"]:
-            problems.append(_deviation(planned_ms, "log", found.facts["log"], facts["log"]))
-        problems += derive.deviations(planned_ms, found.round.runs, again.runs)
+        try:
+            problems += _derived(found, spec, log, world)
+        except InputsRetired:
+            counts["retired"] += 1
         counts["ticks"] += 1
         counts["runs"] += len(found.round.runs)
         counts["different"] += len(problems)
@@ -194,6 +200,21 @@ def plan_from_log(
         **counts,
         "deviations": [msgspec.structs.asdict(item) for item in found_deviations],
     }
+
+
+def _derived(
+    found: Recalled, spec: StreamSpec, log: Log, world: StoreWorld
+) -> list[derive.Deviation]:
+    """Return where the plan of a tick is not what the log leads to. Raises: inputs-retired."""
+    planned_ms, memory = found.planned.occurrence.planned_ms, world.memory()
+    if log.retired_seq and not all(run.key in memory for run in found.round.runs):
+        # Where the first record of a symbol was, nobody can say any more.
+        raise InputsRetired
+    again, facts = derive.derived_round(spec, planned_ms, found.planned.at, memory, world)
+    problems = []
+    if facts["log"] != found.facts["log"]:
+        problems.append(_deviation(planned_ms, "log", found.facts["log"], facts["log"]))
+    return [*problems, *derive.deviations(planned_ms, found.round.runs, again.runs)]
 
 
 def _deviation(planned_ms: int, field: str, recorded: Any, derived: Any) -> derive.Deviation:

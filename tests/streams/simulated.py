@@ -336,7 +336,7 @@ class SimulatedPlace:
             clock.advance(max(INSTANT_S, until_s - clock.at_s))
             return []
         clock.advance(max(0.0, due_s - clock.at_s))
-        ended = sorted(one for one in self._running if one[0] <= clock.at_s)
+        ended = sorted((one for one in self._running if one[0] <= clock.at_s), key=_by_end)
         self._running = [one for one in self._running if one[0] > clock.at_s]
         instants = Instants.of(clock)
         back = [attempted(work, lambda each: call(each, instants)) for _, _, work in ended]
@@ -348,6 +348,10 @@ class SimulatedPlace:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _by_end(running: tuple[float, int, Work]) -> tuple[float, int]:
+    return running[:2]
 
 
 class SimulatedPlaces:

@@ -271,7 +271,10 @@ def freeze(ctx: click.Context, *, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: bool) -> None:
-    """Show the next ticks of NAME, or compare its recorded plan with the log (exit 6)."""
+    """Show the next ticks of NAME, or compare its recorded plan with the log (exit 6).
+
+    Ticks whose inputs are retired cannot be told: exit 7.
+    """
     loaded = settings(ctx)
     with bootstrap_streams.looking(loaded) as store:
         if not from_log:
@@ -296,12 +299,16 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
             f"{report['ticks']} ticks, {report['runs']} runs derived again from "
             f"{report['records']} records: {report['different']} differences"
         )
+        if report["retired"]:
+            click.echo(f"{report['retired']} ticks: inputs retired, so only their instants are")
         for item in report["deviations"]:
             click.echo(
                 f"tick {item['planned_ms']} {item['symbol']} {item['field']}: recorded "
                 f"{item['recorded']!r}, derived {item['derived']!r}"
             )
-    ctx.exit(Exit.VERIFICATION if report["different"] else Exit.DONE)
+    if report["different"]:
+        ctx.exit(Exit.VERIFICATION)
+    ctx.exit(Exit.INCONCLUSIVE if report["retired"] else Exit.DONE)
 
 
 def progress_line(word: str, *, as_json: bool) -> Any:

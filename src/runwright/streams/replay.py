@@ -90,9 +90,13 @@ def replay_tick(
     """Execute one tick again. Raises: inputs-retired."""
     lines: list[bytes] = []
     bounds: list[tuple[RunPlan, int, int]] = []
+    # All of them first: of a tick that cannot be told whole, nothing is.
+    read = {
+        run.key: records(_cut_of(run)) for run in tick.runs if _is_derived(tick.outcomes[run.key])
+    }
     for run in tick.runs:
         begins = len(lines)
-        lines += _again(so_far, run, tick.outcomes[run.key], records, execute)
+        lines += _again(so_far, run, tick.outcomes[run.key], read.get(run.key, ()), execute)
         bounds.append((run, begins, len(lines)))
     so_far.ticks += 1
     so_far.runs += len(tick.runs)
@@ -110,16 +114,14 @@ def _again(
     so_far: Replay,
     run: RunPlan,
     recorded: Outcome,
-    records: Callable[[Cut], Sequence[bytes]],
+    inputs: Sequence[bytes],
     execute: Callable[[EngineRequest], Result],
 ) -> list[bytes]:
     """Return the events of one run, executed again."""
     before = so_far.memory.get(run.key)
-    kind = recorded.value.get("error_kind", "")
-    if recorded.status == "done" or kind in DERIVED:
+    if _is_derived(recorded):
         so_far.executed += 1
-        require(run.cut is not None, "a run of a stream has a cut")
-        result = execute(request_of(run, records(cast("Cut", run.cut)), before))
+        result = execute(request_of(run, inputs, before))
         outcome = outcome_of(run, result, before)
         # How often it was tried is of its moment; what ended it is not.
         outcome = msgspec.structs.replace(outcome, attempts=recorded.attempts)
@@ -131,6 +133,16 @@ def _again(
     )
     so_far.memory[run.key] = left
     return run_events(run, outcome, before["publish_seq"] if before else 0)
+
+
+def _is_derived(recorded: Outcome) -> bool:
+    """Say whether what came of a run follows from the log."""
+    return recorded.status == "done" or recorded.value.get("error_kind", "") in DERIVED
+
+
+def _cut_of(run: RunPlan) -> Cut:
+    require(run.cut is not None, "a run of a stream has a cut")
+    return cast("Cut", run.cut)
 
 
 def _compare(

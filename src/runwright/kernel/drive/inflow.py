@@ -120,12 +120,16 @@ class Inflow:
                 feed.source.acknowledge(position["at"])
 
     def wait_s(self) -> float | None:
-        """Return seconds until a source is to be asked again that wakes nobody, or was away."""
+        """Return seconds until a source is to be asked again that wakes nobody, or was away.
+
+        None: none has to be; a pause asks no source.
+        """
+        if self._is_paused:
+            return None
         now_s = self._clock.monotonic_s()
         waits = [max(0.0, feed.next_s - now_s) for feed in self._feeds if feed.failures]
-        if not self._is_paused:
-            looks = (feed.source.look_s for feed in self._feeds if not feed.source.is_over)
-            waits += [look_s for look_s in looks if look_s is not None]
+        looks = (feed.source.look_s for feed in self._feeds if not feed.source.is_over)
+        waits += [look_s for look_s in looks if look_s is not None]
         return min(waits, default=None)
 
     def pause(self) -> None:

@@ -28,8 +28,6 @@ from runwright.kernel.run import Cut
 #: The most bytes of records that are grouped at once for all keys, and how many ahead of a range.
 RANGE_BYTES_MAX: Final = 64 * 1024**2
 AHEAD_BYTES_MAX: Final = 4 * 1024**2
-#: How many blocks of a log that is full know of every key, at least.
-MAPS_MIN: Final = 8
 #: Blocks that are looked at for the first record of a key after a retirement, before its own ones.
 _FORWARD_MAX: Final = 64
 
@@ -129,6 +127,13 @@ class Log:
         """Return how many records still fit."""
         return self.limits.max_records - (self.last_seq - self.retired_seq)
 
+    def most(self) -> int:
+        """Return how many records the next block may have: a quarter of the log at most.
+
+        What is sealed and retired are whole blocks, and never the last one.
+        """
+        return min(self.room(), max(1, self.limits.max_records // 4))
+
     def append(
         self,
         items: Sequence[bytes],
@@ -155,7 +160,7 @@ class Log:
             stamped = list(accumulate(stamps, max, initial=floor))[1:]
         if positions:
             self._positions.update(positions)
-        is_map = self._is_map_due()
+        is_map = self._is_map_due(len(items))
         block = make(
             self._past,
             items,
@@ -173,14 +178,13 @@ class Log:
             self._firsts = new | self._firsts
         return self.last_seq
 
-    def _is_map_due(self) -> bool:
-        """Say whether the next block is to know of every key: nothing behind the last may retire.
+    def _is_map_due(self, count: int) -> bool:
+        """Say whether the next block is to know of every key, as whoever opens the log has to.
 
-        So there are several in a log that is full, however few blocks it has.
+        Nothing retires that a map does not stand behind, so the block that fills the log has one.
         """
-        if self._since_map >= max(MAP_EVERY, len(self._newest)):
-            return True
-        return self.last_seq - self._past.map >= max(1, self.limits.max_records // MAPS_MIN)
+        is_last = count == self.room()
+        return is_last or self._since_map >= max(MAP_EVERY, len(self._newest))
 
     def position(self, source: str) -> Any:
         """Return the newest position committed for a source; None when there is none."""

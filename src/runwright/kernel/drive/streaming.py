@@ -204,7 +204,7 @@ class Streaming:
     def _take_in(self) -> bool:
         """Take in at most one block; say whether there was anything."""
         try:
-            taken = self._inflow.take(self._log.room())
+            taken = self._inflow.take(self._log.most())
         except Deferred as error:
             # The source is asked again after its delay; what it had brought is kept.
             self.health.fault("ingest", str(error))
