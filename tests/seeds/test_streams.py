@@ -517,8 +517,8 @@ def test_a_buffer_that_cannot_be_written_stops_the_stream(running: Project) -> N
 
     done = running.run("streams", "run", name, before=limited)
     assert done.status == 4, done
-    (failure,) = [each for each in done.events if each["event"] == "orchestrator.failure"]
-    assert failure["failure_domain"] == "buffer"
+    (failure,) = [each for each in done.events if each.get("failure_domain") == "buffer"]
+    assert failure["event"] == "orchestrator.failure"
     assert failure["error_detail"] in ("StoreUnwritable", "CommitUnknown")
     assert failure["error_kind"] in ("store-unwritable", "commit-unknown")
     stream = Stream(running, name, done)
@@ -537,6 +537,27 @@ def test_messages_of_ingestion_have_the_fields_that_are_asked_for(ticks: Stream)
     fields = {"source_id", "symbol", "ingest_seq", "recv_ts_ms", "exchange_ts_ms"}
     assert all(fields <= set(event) for event in said)
     assert [event["ingest_seq"] for event in said] == list(range(1, 34))
+
+
+@pytest.mark.seed("streams-003/log-runs", "streams-003/log-failures")
+def test_messages_of_runs_and_failures_have_the_fields_that_are_asked_for(ticks: Stream) -> None:
+    """One of every run that completed, one of every run that failed, with its domain."""
+    fields = {
+        *("run_id", "symbol", "engine_timestamp_ms", "cut_start", "cut_end"),
+        *("engine_mode", "attempt"),
+    }
+    rows = ticks.show("records")
+    for name, wanted, more in (
+        ("orchestrator.engine_run", rows, set[str]()),
+        (
+            "orchestrator.failure",
+            [row for row in rows if row["symbol"] == "BAD"],
+            {"failure_domain", "error_kind", "error_detail"},
+        ),
+    ):
+        said = [event for event in ticks.ran.events if event["event"] == name]
+        assert sorted(event["run_id"] for event in said) == sorted(row["run_id"] for row in wanted)
+        assert all(fields | more <= set(event) for event in said)
 
 
 @pytest.mark.seed("streams-003/metrics-minimum")
