@@ -84,6 +84,8 @@ class World:
             self.store = SqliteStore(folder / "store.0.db", create=True)
             self._hurry()
         self.crashes = list(script.crashes)
+        #: The process has died: what still runs of it leaves no trace.
+        self.is_dead = False
         #: (step, when) of the crashes that happened.
         self.crashed: list[tuple[str, str]] = []
         self._counts: dict[tuple[str, str], int] = {}
@@ -104,6 +106,7 @@ class World:
     def at(self, step: str, when: str) -> None:
         """Die here when it is time to. Raises: Crashed."""
         if self.is_due(step, when):
+            self.is_dead = True
             raise Crashed(step, when)
 
     def is_due(self, step: str, when: str) -> bool:
@@ -126,6 +129,7 @@ class World:
 
     def reopen(self) -> None:
         """Go on with what is durable: of a file, a copy of it and of its log."""
+        self.is_dead = False
         if isinstance(self.store, MemoryStore):
             self.store.leased = False
             return
@@ -166,26 +170,22 @@ class SimulatedStore:
         self._world = world
         self._inner = world.store
         self.kind = self._inner.kind
-        self.is_dead = False
 
     def commit(self, batch: Batch) -> None:
-        if self.is_dead:
+        world = self._world
+        if world.is_dead:
             raise Crashed("dead", "commit")
         step = step_of(batch)
-        try:
-            self._world.at(step, "before")
-            if self._world.is_due(step, "unwritable"):
-                raise StoreUnwritable("no space left on device")
-            is_unknown = self._world.is_due(step, "unknown")
-            self._inner.commit(batch)
-            self._world.planned |= planned_of(batch)
-            self._world.records += records_of(batch)
-            if is_unknown:
-                raise CommitUnknown("COMMIT raised: the disk went away")
-            self._world.at(step, "after")
-        except BaseException:
-            self.is_dead = True
-            raise
+        world.at(step, "before")
+        if world.is_due(step, "unwritable"):
+            raise StoreUnwritable("no space left on device")
+        is_unknown = world.is_due(step, "unknown")
+        self._inner.commit(batch)
+        world.planned |= planned_of(batch)
+        world.records += records_of(batch)
+        if is_unknown:
+            raise CommitUnknown("COMMIT raised: the disk went away")
+        world.at(step, "after")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -81,6 +81,8 @@ class Streaming:
         self._given = 0
         self._told_s = 0.0
         self._last_ms: int | None = None
+        #: The last tick that was conducted, neither skipped nor refused.
+        self._cut_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
         self._buffer_full_s = 0.0
@@ -123,6 +125,8 @@ class Streaming:
         wanted = {"kind": self._kind, "name": self._name, "scheduled": 1}
         last = store.rows("tick", wanted, order="-last_ms", limit=1)
         self._last_ms = last[0]["last_ms"] if last else None
+        last = store.rows("tick", {**wanted, "state": "closed"}, order="-last_ms", limit=1)
+        self._cut_ms = last[0]["last_ms"] if last else None
         (spec,) = store.rows("spec", {"kind": self._kind, "name": self._name})
         if spec["opened_ms"]:
             self._opened_ms = spec["opened_ms"]
@@ -269,8 +273,8 @@ class Streaming:
 
     def _retire(self) -> None:
         """Let go of segments whose time is over: a further tick reads after the last one's cut."""
-        if self._last_ms is not None:
-            self._log.retire(self._log.end_at(self._last_ms).seq)
+        if self._cut_ms is not None:
+            self._log.retire(self._log.end_at(self._cut_ms).seq)
 
     # ------------------------------------------------------------------------------------ ticks
 
@@ -323,6 +327,8 @@ class Streaming:
         """Count what came of a tick that is durable now."""
         clock, health = self._ports.clock, self.health
         begun = self._began.popleft()
+        if not found.error:
+            self._cut_ms = begun.planned_ms
         health.count("scheduler.ticks")
         health.observe("engine.duration_ms", (clock.monotonic_s() - begun.at_s) * 1000)
         if self._flow.time == "clock":
