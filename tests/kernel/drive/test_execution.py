@@ -7,8 +7,8 @@ import itertools
 import msgspec
 import pytest
 
-from runwright.kernel.criteria import Verdict
 from runwright.adapters.memory import MemoryStore
+from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.execution import BATCH_MAX, LEFT_MAX, MESSAGE_MAX, VALUE_MAX
 from runwright.kernel.drive.rebuild import fold_again
 from runwright.kernel.errors import InternalError, Refused, StoreCorrupt, StoreUnwritable
