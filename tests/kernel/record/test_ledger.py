@@ -216,11 +216,12 @@ BIG = 2**53
         {"left": {"a": {"b": -BIG}}},
         {"left": {"a": float("nan")}},
         {"warmth": Warmth(state="warm", n=BIG)},
+        {"key": b"x"},
     ],
 )
 def test_a_value_outside_the_profile_is_refused_wherever_it_stands(fields: dict[str, Any]) -> None:
     """As an integer of the body, of a Struct in it, or inside a value of its own."""
-    body = RunFinished(key="a", status="done", **fields)
+    body = RunFinished(**{"key": "a", "status": "done", **fields})
     with pytest.raises(NotCanonical):
         ledger.append(Head(), "o", 1, [Draft(body=body)])
 

@@ -279,7 +279,6 @@ def extend(head: Head, leaves: Sequence[bytes], tiles: list[Tile] | None = None)
         if index & 1:
             # The root beside the first of them waited for it at the edge.
             row = [edge.pop(), *row]
-            index -= 1
         if len(row) & 1:
             ends.append(row[-1])
         pairs = iter(row)
