@@ -9,10 +9,10 @@ COMPILE := $(BIN)/python -m compileall -q src
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test campaign check fmt lint types tidy docs metrics bench clean tools
+.PHONY: help demo demo-regimes test campaign check fmt lint types tidy docs metrics bench clean tools
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/core.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ $(VENV)/dev.stamp: pyproject.toml
 
 demo: $(VENV)/core.stamp ## Run two real cycles, seal, export, verify and tamper
 	@$(COMPILE) && $(BIN)/python examples/market/demo.py
+
+demo-regimes: $(VENV)/core.stamp ## Stream five years of prices, replay, derive, export and tamper
+	@$(COMPILE) && $(BIN)/python examples/regimes/demo.py
 
 test: tools $(VENV)/dev.stamp ## Run every test
 	@$(COMPILE) && $(BIN)/python -m pytest -q -n $(JOBS)

@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
+from tests.nats.server import nats, nats_session
 from tests.postgres.server import database, server
 from tests.tidy.seeds import open_rows
 from tests.tidy.tree import REPOSITORY
 
-__all__ = ["database", "server"]
+__all__ = ["database", "nats", "nats_session", "server"]
 
 TIDY = REPOSITORY / "tests/tidy"
 WIDTH = 100

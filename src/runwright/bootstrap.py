@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from runwright.adapters.signer import FileSigner, Keys
     from runwright.kernel.drive.conductor import Conductor, Ports
     from runwright.kernel.drive.lifecycle import Stop
+    from runwright.kernel.record.ledger import StoredBlock, StoredEntry
+    from runwright.kernel.record.papers import StoredPaper
     from runwright.kernel.record.seal import Heads
     from runwright.kernel.record.signed import AgentSignature
     from runwright.kernel.record.verify import Report
@@ -823,6 +825,7 @@ def verify_store(
     Raises: usage for a key that cannot be read.
     """
     # lazy: only verify verifies
+    from runwright.kernel.drive.blocks import every  # lazy: as above
     from runwright.kernel.record.bundle import public_keys as parse  # lazy: as above
     from runwright.kernel.record.verify import Evidence, verify  # lazy: as above
 
@@ -840,6 +843,8 @@ def verify_store(
             tiles=store.tiles,
             signatures=_signatures(store),
             again=store.entries,
+            blocks=every(store),
+            papers=_papers(store),
         )
         report = _report(verify(evidence, lint=lint))
         if rejudge:
@@ -859,6 +864,21 @@ def _signatures(store: ProjectStore, seqs: Sequence[int] | None = None) -> list[
         for row in store.rows("signature", order="seq")
         if wanted is None or row["seq"] in wanted
     ]
+
+
+def _papers(store: ProjectStore) -> Iterator[StoredPaper]:
+    """Yield what is in the outbox, verdict by verdict."""
+    from runwright.kernel.canonical import digest  # lazy: only verify verifies
+    from runwright.kernel.record.papers import StoredPaper  # lazy: as above
+
+    seq = -(1 << 63)
+    while seqs := store.rows("paper", after={"seq": seq}, order="seq", limit=1, columns=("seq",)):
+        seq = seqs[0]["seq"]
+        for row in store.rows("paper", {"seq": seq}, order="idx"):
+            # Whoever altered a row may have left text in it: what is hashed are bytes.
+            body = row["body"]
+            named = digest(body if isinstance(body, bytes) else str(body).encode())
+            yield StoredPaper(seq, row["idx"], row["sink"], row["name"], named)
 
 
 def _claimed_origin(store: ProjectStore) -> str:
@@ -931,6 +951,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         if seal is None:
             message = "nothing is sealed yet"
             raise Usage(message)
+        blocks: list[StoredBlock] = []
         if name == "all":
             label, entries = "ledger", list(store.entries(0, seal.size))
         else:
@@ -942,6 +963,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
                 raise Usage(message)
             ids = {row["tick"], *(found["id"] for found in rounds)}
             entries = entries_of(store.entries(rounds[0]["seq"]), ids, store.blob)
+            blocks, entries = _with_blocks(store, entries)
             signed = _signatures(store, [entry.seq for entry in entries])
             subjects = {f"tick/{row['tick']}", *(f"round/{found['id']}" for found in rounds)}
             subjects |= {f"entry/{entry.seq}" for entry in entries}
@@ -959,6 +981,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
             blob=store.blob,
             key=key,
             signatures=_signatures(store, [entry.seq for entry in entries]),
+            blocks=blocks,
         )
         write_folder(target, files)
     finally:
@@ -971,6 +994,29 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
         "files": len(files),
         "bytes": sum(map(len, files.values())),
     }
+
+
+def _with_blocks(
+    store: ProjectStore, entries: Sequence[StoredEntry]
+) -> tuple[list[StoredBlock], list[StoredEntry]]:
+    """Return the blocks of logs that runs read; with the entries, what says that some retired."""
+    from runwright.kernel.drive.blocks import between  # lazy: only export bundles
+    from runwright.kernel.record.bundle import readings_of  # lazy: as above
+
+    blocks: dict[bytes, StoredBlock] = {}
+    gone: set[int] = set()
+    for reading in readings_of(entries, store.blob):
+        segments = store.rows("log_segment", {"name": reading.log}, order="idx")
+        retired = [row for row in segments if row["retired"] is not None]
+        first = reading.first
+        if retired and first <= retired[-1]["last_seq"]:
+            first = retired[-1]["last_seq"] + 1
+            gone.add(retired[-1]["retired"])
+        read = between(store, reading.log, first, reading.end)
+        blocks.update((block.digest, block) for block in read)
+    found = {entry.seq: entry for entry in entries}
+    found |= {entry.seq: entry for seq in gone for entry in store.entries(seq, seq + 1)}
+    return list(blocks.values()), [found[seq] for seq in sorted(found)]
 
 
 def _decided(store: ProjectStore, subjects: Collection[str], size: int) -> Mapping[int, range]:

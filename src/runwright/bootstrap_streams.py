@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +13,18 @@ import msgspec
 
 from runwright import bootstrap
 from runwright.config import Loaded
-from runwright.kernel.errors import UnknownName
+from runwright.kernel.errors import (
+    InvalidSpec,
+    Refused,
+    UnknownName,
+    Usage,
+    VerificationFailed,
+    require,
+)
 from runwright.kernel.ports import EventSource, Messages, Sink, Store
-from runwright.kernel.run import instant_text
-from runwright.streams.spec import Source, StreamSpec
+from runwright.kernel.run import ONCE, instant_text
+from runwright.streams.events import MEDIA
+from runwright.streams.spec import Source, StreamSpec, retry_of
 
 if TYPE_CHECKING:
     from runwright.bootstrap import ProjectStore
@@ -24,6 +33,10 @@ if TYPE_CHECKING:
     from runwright.kernel.drive.streaming import Streaming
 
 KIND: Final = "streams"
+#: Findings of the lint that an error names.
+FINDINGS_MAX: Final = 10
+#: Seconds between two looks for new events.
+FOLLOW_S: Final = 0.2
 #: Papers read from the store at once.
 _PAGE: Final = 64
 #: Ticks between two reports of progress.
@@ -39,6 +52,12 @@ def spec_of(store: Store, name: str) -> StreamSpec:
         raise UnknownName(message, hint="runwright apply FILE")
     spec: StreamSpec = bootstrap.spec_of(bootstrap.workloads(), rows[0])
     return spec
+
+
+def look_beside(spec: StreamSpec) -> None:
+    """Let Python look for engines and sources beside the spec file, after everywhere else."""
+    if spec.folder not in sys.path:
+        sys.path.append(spec.folder)
 
 
 def state_path(loaded: Loaded, name: str) -> Path:
@@ -68,13 +87,18 @@ def streaming(
     from runwright.kernel.drive.service import Service  # lazy: as above
     from runwright.kernel.drive.streaming import Stream, Streaming  # lazy: as above
     from runwright.streams.flow import flow_of  # lazy: as above
-    from runwright.streams.spec import retry_of, segment_records_of  # lazy: as above
+    from runwright.streams.soundness import warnings_of  # lazy: as above
+    from runwright.streams.spec import segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
         quiet = _quieter(messages)
         made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
+        look_beside(spec)
+        _check_engine(spec, messages)
+        for text in warnings_of(spec):
+            messages("spec.warning", text, level="warning", name=name)
         bell = bootstrap.bell(bootstrap.bell_path(loaded))
         stack.callback(bell.close)
         retention = spec.buffer_retention
@@ -88,11 +112,12 @@ def streaming(
             ),
             clock=ports.clock,
             commit=ports.writer.commit,
+            config=ports.store.rows("spec", {"kind": KIND, "name": name})[0]["digest"],
         )
         conductor.logs[name] = log
         published = spec.output_publish
         if published.transport != "log":
-            sink = sink_of(loaded, spec, messages)
+            sink = sink_of(spec, messages)
             ports.sinks[f"stream:{name}"] = sink  # type: ignore[index]
             limits = SinkLimits(retry=retry_of(spec.publish_retry), most=published.max_pending)
             conductor.outbox.limits[f"stream:{name}"] = limits  # type: ignore[index]
@@ -117,6 +142,33 @@ def streaming(
         yield Streaming(conductor, bell, stream, stop)
 
 
+def _check_engine(spec: StreamSpec, messages: Messages) -> None:
+    """Look at an engine before anything runs. Raises: invalid-spec, refused by the lint."""
+    # lazy: only a running stream needs these
+    from runwright.streams.enginecode import defines, read  # lazy: as above
+    from runwright.streams.lint import lint  # lazy: as above
+    from runwright.streams.spec import determinism_of  # lazy: as above
+
+    reference = spec.engine.ref
+    if reference.startswith("cmd:"):
+        return
+    sources = read(reference)
+    attribute = reference.partition(":")[2]
+    if not defines(sources[0], attribute):
+        message = f"engine.ref: {sources[0].path} has no {attribute!r}"
+        raise InvalidSpec(message, hint="engine.ref is package.module:callable.")
+    if not determinism_of(spec.engine).has_lint:
+        return
+    report = lint(sources)
+    for waived in report.waived:
+        messages("engine.waived", str(waived.finding), reason=waived.reason)
+    if report.findings:
+        shown = "\n".join(f"  {finding}" for finding in report.findings[:FINDINGS_MAX])
+        message = f"engine {reference} may answer otherwise the next time:\n{shown}"
+        hint = "Change it, or answer for a line with `# det-ok: reason` on it."
+        raise Refused(message, hint=hint)
+
+
 def _quieter(messages: Messages) -> Messages:
     """Return messages in which what every tick says is for who debugs."""
 
@@ -138,6 +190,7 @@ def source_of(
     """Return a source of a spec, standing where it goes on. Raises: invalid-spec, refused."""
     # lazy: each kind of source brings its own
     name, now_ms = source.source_id, bootstrap.CLOCK.now_ms
+    has_header = source.format == "csv" and not (source.mapping and source.mapping.header)
     if source.file is not None:
         path = Path(spec.folder) / source.file.path
         if source.file.format == "parquet":
@@ -148,7 +201,12 @@ def source_of(
 
         follows = spec.scheduler.time == "clock"
         return FileSource(
-            name, path, now_ms=now_ms, form=source.file.format, follow=follows, position=position
+            name,
+            path,
+            now_ms=now_ms,
+            has_header=has_header,
+            follow=follows,
+            position=position,
         )
     if source.python is not None:
         from runwright.adapters.sources import IterableSource  # lazy: as above
@@ -157,13 +215,172 @@ def source_of(
     if source.stdin is not None:
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
-        return StdinSource(name, now_ms=now_ms, wake=wake)
-    raise NotImplementedError
+        return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
+    from runwright.adapters.jetstream import Server  # lazy: as above
+    from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
+
+    nats = source.nats
+    require(nats is not None, "a source is a file, standard input, NATS or Python")
+    subscribed = Subscribed(
+        server=Server(url=nats.url),  # type: ignore[union-attr]
+        stream=nats.stream,  # type: ignore[union-attr]
+        subject=nats.subject,  # type: ignore[union-attr]
+        durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
+        # How long it is left alone after a failure is for whoever asks it.
+        retry=ONCE,
+    )
+    return NatsSource(name, subscribed, now_ms=now_ms, wake=wake, position=position)
 
 
-def sink_of(loaded: Loaded, spec: StreamSpec, messages: Messages) -> Sink:
-    """Return the transport of a spec."""
-    raise NotImplementedError
+def sink_of(spec: StreamSpec, messages: Messages) -> Sink:
+    """Return the transport of a spec. Raises: refused without its extra."""
+    # lazy: each transport brings its own
+    published = spec.output_publish
+    if published.transport == "jsonl":
+        from runwright.adapters.eventfile import JsonlSink  # lazy: as above
+
+        return JsonlSink(Path(spec.folder) / published.path)
+    if published.transport == "stdout":
+        from runwright.adapters.standard import StdoutSink  # lazy: as above
+
+        return StdoutSink()
+    from runwright.adapters.publication import JetStreamSink, Published  # lazy: as above
+
+    server, prefix = _server(spec)
+    return JetStreamSink(Published(server=server, stream=published.stream, prefix=prefix), messages)
+
+
+def _server(spec: StreamSpec) -> tuple[Any, str]:
+    """Return the NATS server of a spec's outputs, and what their subjects begin with."""
+    from runwright.adapters.jetstream import Server, prefix_of  # lazy: only streams with NATS
+
+    published = spec.output_publish
+    return Server(url=published.url), published.subject or prefix_of(spec.name)
+
+
+def transported(spec: StreamSpec, *, after: int = 0, follow: bool = False) -> Iterator[bytes]:
+    """Yield the events that the transport of a spec holds. Raises: usage where none can be read."""
+    # lazy: each transport brings its own
+    published = spec.output_publish
+    if published.transport == "jsonl":
+        from runwright.adapters.readback import read_jsonl  # lazy: as above
+
+        path = Path(spec.folder) / published.path
+        found = read_jsonl(path, after=after, follow=follow)
+    elif published.transport == "nats":
+        from runwright.adapters.readback import read_jetstream  # lazy: as above
+
+        server, prefix = _server(spec)
+        found = read_jetstream(
+            server, published.stream, subject=f"{prefix}.>", after=after, follow=follow
+        )
+    else:
+        message = f"the transport {published.transport!r} of {spec.name} cannot be read back"
+        hint = "`runwright streams tail NAME` reads the store; jsonl and nats can be read back."
+        raise Usage(message, hint=hint)
+    for item in found:
+        yield item.data
+
+
+def published_again(spec: StreamSpec, lines: Iterator[bytes]) -> int:
+    """Publish events again to the transport of a spec; return how many."""
+    # lazy: only `streams audit --repair`
+    published = spec.output_publish
+    if published.transport == "jsonl":
+        from runwright.adapters.readback import redrive_jsonl  # lazy: as above
+
+        return redrive_jsonl(Path(spec.folder) / published.path, lines)
+    from runwright.adapters.readback import redrive_jetstream  # lazy: as above
+
+    server, prefix = _server(spec)
+    return redrive_jetstream(server, published.stream, prefix, lines)
+
+
+def tail(
+    loaded: Loaded,
+    name: str,
+    *,
+    symbol: str = "",
+    from_start: bool = False,
+    follow: bool = True,
+    transport: bool = False,
+) -> Iterator[bytes]:
+    """Yield the events of a stream, each once, in order.
+
+    Raises: unknown-name, verification-failed at a gap, a conflict or what is no event.
+    """
+    from runwright.streams.consumer import Consumer  # lazy: only who follows
+
+    with looking(loaded) as store:
+        spec = spec_of(store, name)
+        if transport:
+            found = transported(spec, follow=follow)
+        else:
+            found = _followed(store, name, from_start=from_start, follow=follow)
+        consumer = Consumer(begins_anywhere=True)
+        for line in found:
+            taken = consumer.take(line)
+            if taken.kind in ("gap", "conflict", "disorder", "invalid"):
+                missing = f", missing {taken.missing}" if taken.missing else ""
+                message = (
+                    f"{name}: {taken.kind} at {taken.symbol} {taken.publish_seq}{missing} "
+                    f"{taken.detail}".rstrip()
+                )
+                hint = f"`runwright streams audit {name}` says what the transport lost."
+                raise VerificationFailed(message, hint=hint)
+            if taken.kind in ("new", "late") and symbol in ("", taken.symbol):
+                yield line
+
+
+def _followed(store: ProjectStore, name: str, *, from_start: bool, follow: bool) -> Iterator[bytes]:
+    """Yield the events that the store holds, and with `follow` those that come."""
+    import time  # lazy: only who follows
+
+    seq = -1
+    if not from_start and follow:
+        newest = store.rows("paper", {"media": MEDIA}, columns=("seq",), order="-seq", limit=1)
+        seq = newest[0]["seq"] if newest else -1
+    while True:
+        for at, body in papers(store, name, seq):
+            seq = at
+            yield from body.splitlines()
+        if not follow:
+            return
+        time.sleep(FOLLOW_S)
+
+
+def freeze() -> Mapping[str, Any]:
+    """Return the contract-freeze note, as text and as data, with whether its checks hold."""
+    from runwright.streams.freeze import freeze_note, note_text  # lazy: only the note
+
+    folder = Path(__file__).parent / KIND
+    sources = {
+        ".".join(["runwright", KIND, *file.relative_to(folder).with_suffix("").parts]): (
+            file.read_text(encoding="utf-8")
+        )
+        for file in sorted(folder.rglob("*.py"))
+    }
+    shipped = {file.name: file.read_bytes() for file in (folder / "schemas").glob("*.json")}
+    note = freeze_note(sources, shipped, _kept)
+    return {**msgspec.to_builtins(note), "held": note.holds, "text": note_text(note)}
+
+
+def _kept(items: Sequence[bytes], symbols: Sequence[str]) -> Iterator[bytes]:
+    """Append to a log in memory, and yield what it holds then."""
+    # lazy: only the note
+    from runwright.adapters.memory import MemoryStore  # lazy: as above
+    from runwright.kernel.drive.log import Log, LogLimits  # lazy: as above
+    from runwright.kernel.ports import Batch  # lazy: as above
+
+    store = MemoryStore()
+
+    def commit(drafts: Any = (), *, blocks: Any = (), retired: Any = ()) -> int:  # noqa: ARG001
+        store.commit(Batch(blocks=list(blocks)))
+        return 0
+
+    log = Log(store, "freeze", limits=LogLimits(), clock=bootstrap.CLOCK, commit=commit)
+    log.append(items, symbols)
+    yield from (record.data for record in log.records(1, log.last_seq))
 
 
 def reading(store: ProjectStore, name: str) -> Log:
@@ -173,23 +390,31 @@ def reading(store: ProjectStore, name: str) -> Log:
     return Log(store, name, limits=LogLimits(), clock=bootstrap.CLOCK)
 
 
-def papers(store: ProjectStore, name: str, after: int = -1) -> Iterator[tuple[int, bytes]]:
-    """Yield the outputs of a stream, tick by tick: (seq of the verdict, JSON Lines)."""
+def paper_rows(store: ProjectStore, name: str, after: int = -1) -> Iterator[dict[str, Any]]:
+    """Yield the outbox rows of a stream in order: seq of the verdict, body, state."""
     while True:
         rows = store.rows(
             "paper",
-            {"media": "application/jsonl"},
+            {"media": MEDIA},
             after={"seq": after},
-            columns=("seq", "name", "body"),
+            columns=("seq", "name", "body", "state"),
             order="seq",
             limit=_PAGE,
         )
         for row in rows:
             if row["name"].rpartition("/")[0] == name:
-                yield row["seq"], row["body"]
+                body = row["body"]
+                # Whoever altered a row may have left text in it.
+                yield row if isinstance(body, bytes) else {**row, "body": str(body).encode()}
         if len(rows) < _PAGE:
             return
         after = rows[-1]["seq"]
+
+
+def papers(store: ProjectStore, name: str, after: int = -1) -> Iterator[tuple[int, bytes]]:
+    """Yield the outputs of a stream, tick by tick: (seq of the verdict, JSON Lines)."""
+    for row in paper_rows(store, name, after):
+        yield row["seq"], row["body"]
 
 
 def events(store: ProjectStore, name: str, after: int = -1) -> Iterator[bytes]:
@@ -371,27 +596,27 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
     """
     log = reading(store, name)
     if symbol:
-        found = log.newest(symbol, limit)
+        seqs = [record.seq for record in log.newest(symbol, limit)]
     else:
-        found = list(log.records(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq))
-    for record in found:
-        derived = log.derived(record.seq)
-        yield {
-            "ingest_seq": record.seq,
-            "ingest_ts_ms": record.ingest_ts_ms,
-            "event": _event(record.data),
-            "event_sha256": derived.event_sha256,
-            "prev_hash": derived.prev_hash,
-            "record_hash": derived.record_hash,
-        }
-
-
-def _event(data: bytes) -> Any:
-    return msgspec.Raw(data)
+        seqs = list(range(max(log.retired_seq + 1, log.last_seq - limit + 1), log.last_seq + 1))
+    wanted = set(seqs)
+    for found in log.derived(seqs[0], seqs[-1]) if seqs else ():
+        if found.ingest_seq in wanted:
+            yield {
+                "ingest_seq": found.ingest_seq,
+                "ingest_ts_ms": found.ingest_ts_ms,
+                "event": msgspec.Raw(found.data),
+                "event_sha256": found.event_sha256,
+                "prev_hash": found.prev_hash,
+                "record_hash": found.record_hash,
+            }
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:
-    """Return the next planned ticks of a stream. Raises: unknown-name."""
+    """Return the next planned ticks of a stream; none before the first event of history.
+
+    Raises: unknown-name.
+    """
     from runwright.streams.flow import flow_of  # lazy: only who looks ahead
 
     spec = spec_of(store, name)
@@ -400,6 +625,8 @@ def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any
         "tick", {"kind": KIND, "name": name, "scheduled": 1}, order="-last_ms", limit=1
     )
     flow, last_ms = flow_of(spec), last[0]["last_ms"] if last else None
+    if spec.scheduler.time == "events" and not row["opened_ms"]:
+        return []
     opened_ms = row["opened_ms"] or bootstrap.CLOCK.now_ms()
     found = []
     for _ in range(count):

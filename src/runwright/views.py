@@ -17,7 +17,7 @@ from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.errors import UnknownName
 from runwright.kernel.ports import Store
 from runwright.kernel.run import InForce, instant_text, run_id
-from runwright.kernel.workload import Workload
+from runwright.kernel.workload import Flow, Workload
 
 #: How many characters of an output are shown as its tail.
 TAIL: Final = 2_000
@@ -404,6 +404,11 @@ def schedule(
             text = describe(found.schedule)
             if planned.enabled:
                 upcoming = _first(occurrences(planned, now_ms, now_ms + 400 * 86_400_000), count)
+        flow = workloads[row["kind"]].flow
+        if flow is not None:
+            text = "stream"
+            grid = flow(decode_spec(workloads[row["kind"]], row["body"]))
+            upcoming = _next_ticks(grid, last[0]["last_ms"] if last else None, row, count)
         shown.append(
             {
                 "kind": row["kind"],
@@ -417,6 +422,15 @@ def schedule(
             }
         )
     return shown
+
+
+def _next_ticks(flow: Flow, last_ms: int | None, row: Mapping[str, Any], count: int) -> list[int]:
+    """Return the next planned instants of a stream that has run; one that has not has no grid."""
+    found: list[int] = []
+    while row["opened_ms"] and len(found) < count:
+        last_ms = flow.next_ms(last_ms, row["opened_ms"])
+        found.append(last_ms)
+    return found
 
 
 def runs_by(store: Store, workloads: Mapping[str, Workload], row: Mapping[str, Any]) -> InForce:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,6 +61,83 @@ def await_gate(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] 
     Path(begun).write_text("", encoding="utf-8")
     Path(gate).read_bytes()
     return Outcome(key=run.key, status="done")
+
+
+def hang(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Never return, and hold a pipe meanwhile if one is named; the descendant holds it too."""
+    path = run.work.args.get("held")  # type: ignore[union-attr]
+    held = os.open(path, os.O_WRONLY) if path else -1
+    if path and os.fork() == 0:
+        os.setsid()
+    if path:
+        os.write(held, b"here")
+    while True:
+        signal.pause()
+
+
+def raise_signal(
+    run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None
+) -> Outcome:
+    """Die by a signal, as a fault in a library would."""
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError("it went on")
+
+
+def shut(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Close everything that it has open, the way to its conductor included."""
+    os.closerange(0, 256)
+    return Outcome(key=run.key, status="done")
+
+
+def garble(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Write nonsense wherever it can."""
+    for descriptor in range(3, 32):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"\x00\x00\x00\x04\x93nil")
+    return Outcome(key=run.key, status="done")
+
+
+def forge(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Say what is not so of the call that is under way, and hang."""
+    Path("progress").write_bytes(bytes.fromhex(run.work.args["forged"]))  # type: ignore[union-attr]
+    return hang(run, inputs, memory)
+
+
+def talk(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Print more than any pipe holds, and answer with half a character."""
+    for _ in range(300):
+        os.write(1, b"x" * 1000)
+        os.write(2, b"y" * 1000)
+    print("z" * 100_000, flush=True)
+    return Outcome(key=run.key, status="failed", reason="odd", message="half \udc80")
+
+
+def hoard(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Ask for much memory."""
+    return Outcome(key=run.key, status="done", value={"size": len(bytearray(1 << 28))})
+
+
+def look(run: RunPlan, inputs: Sequence[bytes], memory: Mapping[str, Any] | None) -> Outcome:
+    """Answer with what its process is and may do."""
+    target = Path(run.work.args["write"])  # type: ignore[union-attr]
+    value: dict[str, Any] = {
+        "environment": dict(os.environ),
+        "words": list({"alpha", "beta", "gamma", "delta", "epsilon"}),
+        "leads": os.getsid(0) != os.getsid(os.getppid()),
+    }
+    for name, attempt in (
+        ("own", lambda: Path("note").write_text("x", encoding="utf-8")),
+        ("other", lambda: target.write_text("x", encoding="utf-8")),
+        ("network", lambda: socket.socket().close()),
+    ):
+        try:
+            attempt()
+        except OSError as error:
+            value[name] = error.strerror
+        else:
+            value[name] = "allowed"
+    return Outcome(key=run.key, status="done", value=value)
 
 
 def alive(marker: str) -> list[int]:

@@ -16,9 +16,17 @@ def command(*argv: str, key: str = "run", memory: Any = None, **fields: Any) -> 
     return Work(plan=plan, run=unique(), scheduled_ms=1_700_000_000_000)
 
 
-def call(name: str, *, key: str = "run", inputs: tuple[bytes, ...] = (), **args: Any) -> Work:
-    """Return work that calls a function of `hostile`."""
-    plan = RunPlan(key=key, work=Call(name=f"tests.adapters.hostile:{name}", args=args))
+def call(
+    name: str,
+    *,
+    key: str = "run",
+    inputs: tuple[bytes, ...] = (),
+    limits: dict[str, Any] | None = None,
+    **args: Any,
+) -> Work:
+    """Return work that calls a function of `hostile`, under limits of its own."""
+    wanted = Call(name=f"tests.adapters.hostile:{name}", args=args, **(limits or {}))
+    plan = RunPlan(key=key, work=wanted)
     return Work(plan=plan, run=unique(), inputs=inputs, memory={"lane": "kept"})
 
 

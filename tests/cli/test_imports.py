@@ -90,3 +90,55 @@ def test_msgspec_comes_without_typing_extensions_and_leaves_it_to_others():
     assert "typing_extensions" not in imported(start + _SHOW)
     assert "typing_extensions" in imported(f"{start}import typing_extensions\n{_SHOW}")
     assert "typing_extensions" in imported(f"import msgspec\n{_SHOW}")
+
+
+def test_what_few_commands_use_is_imported_once_it_is_used():
+    """A module that was put off stands for itself until something of it is asked for."""
+    script = """
+import os, sys
+from runwright.cli.startup import LATER, Later, import_msgspec, put_off
+put_off()
+import_msgspec()
+import msgspec, pathlib, uuid
+assert all(type(sys.modules[name]) is Later for name in LATER), sys.modules
+import ipaddress, platform, textwrap
+assert platform.system() == os.uname().sysname
+assert type(sys.modules["platform"]) is Later
+assert platform.machine() == os.uname().machine
+assert textwrap.dedent("  a") == "a"
+assert str(ipaddress.ip_address("::1")) == "::1"
+assert msgspec.inspect.type_info(int) == msgspec.inspect.IntType()
+assert msgspec.json.schema(list[int])["type"] == "array"
+assert not any(type(sys.modules[name]) is Later for name in LATER), sys.modules
+import platform as again
+assert again.__file__
+print("[]")
+"""
+    assert imported(script) == set()
+
+
+def test_what_is_imported_already_is_left_alone():
+    """Nothing that somebody holds is put away, whoever imports the command line."""
+    script = f"""
+import platform, textwrap
+from runwright.cli.startup import put_off
+put_off()
+import sys
+assert sys.modules["platform"] is platform and platform.__file__
+assert sys.modules["textwrap"] is textwrap and textwrap.__file__
+{_SHOW}
+"""
+    assert "platform" in imported(script)
+
+
+def test_a_conductor_imports_what_ends_a_cycle_only_while_a_child_runs():
+    """Before its first child there is nothing of templates, reconciliation, keys and people."""
+    script = """
+import json, sys
+import runwright.cli.run, runwright.kernel.drive.conductor, runwright.adapters.places
+import runwright.adapters.agents, runwright.cycles
+wanted = ("cycles.reconcile", "cycles.snapshots", "cycles.discrepancy", "adapters.templates",
+          "adapters.pool", "kernel.people", "kernel.drive.agents", "kernel.record.log")
+print(json.dumps([name for name in wanted if f"runwright.{name}" in sys.modules]))
+"""
+    assert imported(script) == set()

@@ -25,6 +25,17 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.config": ("runwright.kernel", "runwright.config"),
     "runwright.views": ("runwright.kernel", "runwright.config", "runwright.views"),
     "runwright.deployment": ("runwright.kernel", "runwright.deployment"),
+    **dict.fromkeys(
+        ("runwright.bootstrap_streams", "runwright.bootstrap_replay"),
+        (
+            "runwright.kernel",
+            "runwright.adapters",
+            "runwright.config",
+            "runwright.bootstrap",
+            "runwright.bootstrap_streams",
+            "runwright.streams",
+        ),
+    ),
     "runwright.bootstrap": (
         "runwright.kernel",
         "runwright.adapters",
@@ -38,6 +49,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
             "runwright.kernel",
             "runwright.views",
             "runwright.bootstrap",
+            "runwright.bootstrap_streams",
+            "runwright.bootstrap_replay",
             "runwright.config",
             "runwright.deployment",
             f"runwright.{name}",
@@ -78,6 +91,9 @@ LAZY = re.compile(r"#\s*lazy:\s*\S+")
 WORLD_MODULES: dict[str, str] = {
     "observe": "reads the world into facts",
     "calls": "is what a run executes, in its own place",
+    "streams.enginecode": "reads the source files of an engine",
+    "streams.program": "runs an engine that is a program",
+    "streams.twin": "is a second process in which a run executes again",
 }
 # Kernel modules that are as pure as a plan.
 PURE_KERNEL = frozenset(
@@ -102,7 +118,7 @@ WORLD_PACKAGES = frozenset(
 WORLD_BUILTINS = frozenset({"open", "print", "input"})
 
 VERIFY = "runwright.kernel.record.verify"
-VERIFY_MODULES_MAX = 11
+VERIFY_MODULES_MAX = 14
 VERIFY_BANNED = frozenset(
     [
         "asyncio",
@@ -245,7 +261,7 @@ def _builtin_calls(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def verify_closure(root: Path) -> list[str]:
-    """An auditor reads at most eleven modules, none of which can reach a store or the network."""
+    """An auditor reads at most thirteen modules, none of which can reach a store or the network."""
     known = modules(root)
     if VERIFY not in known:
         return []

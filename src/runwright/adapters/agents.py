@@ -34,6 +34,8 @@ class FileKeyring:
         """Use a folder, which is made with the first key."""
         self._folder = folder
         self._loaded: dict[Path, Ed25519PrivateKey] = {}
+        #: Agent -> the path of its current key.
+        self._paths: dict[str, Path] = {}
 
     def create(self, agent: str) -> str:
         """Make another key, durably; return its public half. Raises: store-unwritable."""
@@ -94,7 +96,10 @@ class FileKeyring:
         return self._loaded[path]
 
     def _current(self, agent: str) -> Path:
-        return self._folder / f"{_file_name(agent)}.key"
+        # Every seal asks for that of each agent several times.
+        if agent not in self._paths:
+            self._paths[agent] = self._folder / f"{_file_name(agent)}.key"
+        return self._paths[agent]
 
     def _beside(self, agent: str, public: str) -> Path:
         named = hashlib.sha256(bytes.fromhex(public)).hexdigest()[:16]

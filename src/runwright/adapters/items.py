@@ -19,7 +19,7 @@ _MILLISECOND: Final = dt.timedelta(milliseconds=1)
 
 
 def as_bytes(item: Any, what: str) -> bytes:
-    """Return the bytes of an event: bytes as they are, text as UTF-8, a mapping as JSON.
+    """Return the bytes of an event: bytes as they are, text as UTF-8, a mapping or Struct as JSON.
 
     Raises: invalid-spec for anything else, naming it as `what`.
     """
@@ -28,13 +28,24 @@ def as_bytes(item: Any, what: str) -> bytes:
     try:
         if isinstance(item, str):
             return item.encode()
+        if isinstance(item, msgspec.Struct):
+            item = msgspec.structs.asdict(item)
         if isinstance(item, Mapping):
-            return _ENCODER.encode(as_json(item))
+            return _ENCODER.encode(as_json(_with_text(item)))
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{what} has no JSON form: {error}"
         raise InvalidSpec(message) from error
-    message = f"{what} is of type {type(item).__name__}, not bytes, text or a mapping"
+    message = f"{what} is of type {type(item).__name__}, not bytes, text, mapping or event"
     raise InvalidSpec(message)
+
+
+def _with_text(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an event whose payload is text: bytes are base64, and the event says so."""
+    payload = event.get("raw_payload")
+    if not isinstance(payload, bytes):
+        return event
+    text = base64.b64encode(payload).decode()
+    return {**event, "raw_payload": text, "raw_payload_encoding": "base64"}
 
 
 def as_json(value: Any) -> Any:

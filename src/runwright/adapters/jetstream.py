@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -31,6 +31,8 @@ Answer = TypeVar("Answer")
 PREFIX: Final = "runwright.streams"
 #: Seconds that a request to the server may take.
 ANSWER_S: Final = 5.0
+#: Seconds between two attempts to end work that was cancelled.
+CANCEL_S: Final = 0.1
 #: A connection that does not answer so many pings, so many seconds apart, is lost.
 PING_S: Final = 5
 PINGS_MAX: Final = 2
@@ -76,6 +78,7 @@ class Loop:
     def __init__(self, name: str) -> None:
         """Start the thread."""
         self._loop = asyncio.new_event_loop()
+        self._ours = set[asyncio.Task[Any] | None]()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -88,7 +91,15 @@ class Loop:
 
     def start(self, work: Coroutine[Any, Any, Answer]) -> concurrent.futures.Future[Answer]:
         """Start work, and return what will hold its answer."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(self._kept(work), self._loop)
+
+    async def _kept(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        task = asyncio.current_task()
+        self._ours.add(task)
+        try:
+            return await work
+        finally:
+            self._ours.discard(task)
 
     def call(self, work: Coroutine[Any, Any, Answer], timeout_s: float) -> Answer:
         """Wait for work. Raises: TimeoutError, and whatever it raises."""
@@ -108,58 +119,102 @@ class Loop:
         """Cancel what is under way and end the thread; again is nothing."""
         if self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result(ANSWER_S)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(2 * ANSWER_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    async def _end(self) -> None:
+        """Cancel our work, which closes its connections, and then what the library left."""
+        await _cancelled([task for task in self._ours if task is not None])
+        await _cancelled(asyncio.all_tasks() - {asyncio.current_task()})
+        await self._loop.shutdown_default_executor()
 
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for each in others:
-        each.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+
+async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
+    """Cancel tasks until they have ended: one cancellation may be lost (`asyncio.wait_for`)."""
+    ending = {task for task in tasks if task is not None}
+    while ending:
+        for task in ending:
+            task.cancel()
+        _, ending = await asyncio.wait(ending, timeout=CANCEL_S)
 
 
-async def connect(server: Server, name: str, lost: Callable[[], None] | None = None) -> Client:
-    """Connect once; `lost` is called when the connection ends by itself.
+class Connection:
+    """A connection that is not made again by itself."""
 
-    Raises: deferred when no server answers, invalid-spec when it lets nobody in.
-    """
-    from nats.aio.client import Client
-    from nats.errors import AuthorizationError, Error
+    def __init__(self, name: str, lost: Callable[[], None] | None = None) -> None:
+        """Call `lost` when it ends, by itself or by `close`."""
+        from nats.aio.client import Client
 
-    async def on_lost() -> None:
-        if lost is not None:
-            lost()
+        self.client: Client = Client()
+        self._name = name
+        self._lost = lost
+        self._ended = asyncio.Event()
 
-    async def on_error(_error: Exception) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected."""
+        return self.client.is_connected
+
+    async def open(self, server: Server) -> None:
+        """Connect once.
+
+        Raises: deferred when no server answers, invalid-spec when it lets nobody in.
+        """
+        from nats.errors import AuthorizationError, Error
+
+        name = self._name
+        try:
+            await self.client.connect(
+                servers=server.urls,
+                name=f"runwright {name}",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=2,
+                dont_randomize=True,
+                ping_interval=PING_S,
+                max_outstanding_pings=PINGS_MAX,
+                user_credentials=server.credentials or None,
+                error_cb=self._on_error,
+                closed_cb=self._on_closed,
+                disconnected_cb=self._on_lost,
+            )
+        except (Error, OSError, TimeoutError) as error:
+            await self.close()
+            text = str(self.client.last_error or error)
+            if isinstance(error, AuthorizationError) or "authorization" in text.lower():
+                message = f"{name}: the NATS server at {server.shown} lets nobody in: {text}"
+                raise InvalidSpec(message, hint="User and password belong to the URL.") from error
+            message = f"{name}: no NATS server answers at {server.shown}: {clear(error)}"
+            raise Deferred(message) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _on_lost(self) -> None:
+        if self._lost is not None:
+            self._lost()
+
+    async def _on_closed(self) -> None:
+        self._ended.set()
+        await self._on_lost()
+
+    async def _on_error(self, _error: Exception) -> None:
         """Say nothing: what fails raises where it is asked for."""
 
-    client = Client()
-    try:
-        await client.connect(
-            servers=server.urls,
-            name=f"runwright {name}",
-            allow_reconnect=False,
-            max_reconnect_attempts=1,
-            reconnect_time_wait=0,
-            connect_timeout=2,
-            dont_randomize=True,
-            ping_interval=PING_S,
-            max_outstanding_pings=PINGS_MAX,
-            user_credentials=server.credentials or None,
-            error_cb=on_error,
-            closed_cb=on_lost,
-            disconnected_cb=on_lost,
-        )
-    except (Error, OSError, TimeoutError) as error:
-        text = str(client.last_error or error)
-        if isinstance(error, AuthorizationError) or "authorization" in text.lower():
-            message = f"{name}: the NATS server at {server.shown} lets nobody in: {text}"
-            raise InvalidSpec(message, hint="User and password are part of the URL.") from error
-        message = f"{name}: no NATS server answers at {server.shown}: {clear(error)}"
-        raise Deferred(message) from error
-    return client
+    async def close(self) -> None:
+        """Let go of it, also where the library is letting go of it already; again is nothing."""
+        await self.client.close()
+        async with asyncio.timeout(ANSWER_S):
+            await self._ended.wait()
+
+
+async def connect(server: Server, name: str, lost: Callable[[], None] | None = None) -> Connection:
+    """Return an open connection. Raises: deferred, invalid-spec."""
+    made = Connection(name, lost)
+    await made.open(server)
+    return made
 
 
 def troubles() -> tuple[type[Exception], ...]:

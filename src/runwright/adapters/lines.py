@@ -37,20 +37,17 @@ class Lines:
         first, newline, rest = piece.partition(b"\n")
         self._pieces.append(first)
         self.open += len(first)
+        if newline:
+            whole = b"".join(self._pieces)
+            *more, tail = rest.split(b"\n")
+            self._lines = [*self._lines[self._next :], whole, *more]
+            self._next = 0
+            self.size += len(whole) + sum(map(len, more))
+            self._pieces, self.open = [tail], len(tail)
         if self.open > self._line_max:
             message = f"{self._what}: a line of more than {self._line_max} bytes"
             hint = "Each event is one line. Is this a file of lines?"
             raise InvalidSpec(message, hint=hint)
-        if not newline:
-            return
-        whole = b"".join(self._pieces)
-        last = rest.rfind(b"\n")
-        middle, tail = (rest[:last], rest[last + 1 :]) if last >= 0 else (b"", rest)
-        more = middle.split(b"\n") if last >= 0 else []
-        self._lines = [*self._lines[self._next :], whole, *more]
-        self._next = 0
-        self.size += len(whole) + sum(map(len, more))
-        self._pieces, self.open = [tail], len(tail)
 
     def finish(self) -> bool:
         """Take what has no end yet as a line; False when there is nothing of it."""

@@ -46,7 +46,7 @@ class ParquetSource:
         except (OSError, pyarrow.ArrowException) as error:
             what = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             message = f"{path}: {what}"
-            hint = "sources[].file.path names a file below the folder of the project."
+            hint = "sources[].file.path is relative to the folder of the spec."
             raise InvalidSpec(message, hint=hint) from error
         self._errors = (OSError, pyarrow.ArrowException)
         self._total: int = self._file.metadata.num_rows

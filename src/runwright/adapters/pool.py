@@ -20,7 +20,7 @@ import msgspec
 
 from runwright.adapters.children import LauncherLost
 from runwright.adapters.functions import Instants, failed, stopped, text_of
-from runwright.adapters.worker import Answer, Chunk
+from runwright.adapters.worker import Chunk
 from runwright.adapters.workers import Kind, Worker, Workers, timeout_s
 from runwright.kernel.ports import Clock, Work
 from runwright.kernel.run import Call, Executed, Resources
@@ -61,6 +61,8 @@ class ProcessPlace:
         self._most = 1
         self._call_s = GUESS_S
         self._misses = 0
+        #: The run ids of calls of which one took its worker down after its end; they go alone.
+        self._suspects: set[str] = set()
         self._stopping = False
         self._back: list[Executed] = []
 
@@ -152,6 +154,8 @@ class ProcessPlace:
         """Take the calls of one kind that are to go together."""
         count = min(self._most, CHUNK_MAX, max(1, int(CHUNK_S / self._call_s)))
         taken = [self._waiting.popleft()]
+        if taken[0].run in self._suspects:
+            return taken
         while self._waiting and len(taken) < count and self._kind_of(self._waiting[0]) == kind:
             taken.append(self._waiting.popleft())
         return taken
@@ -201,9 +205,12 @@ class ProcessPlace:
 
     def _hear(self, until_s: float | None) -> bool:
         """Take in what workers say, until something happens; True when `wake` was called."""
-        due_s = min((due for due in map(self._due_s, self._crew) if due is not None), default=None)
-        wakes = [each for each in (until_s, due_s) if each is not None]
-        left_s = max(0.0, min(wakes) - time.monotonic()) if wakes else None
+        now_s = time.monotonic()
+        wakes = [until_s, *(self._due_s(worker) for worker in self._crew)]
+        # Nobody says that a call begins, so one that has a limit may be under way unseen.
+        wakes += [now_s + worker.least_s for worker in self._crew if worker.least_s]
+        due_s = min((each for each in wakes if each is not None), default=None)
+        left_s = None if due_s is None else max(0.0, due_s - now_s)
         # Rounded up: poll counts in milliseconds, and waking early would only spin.
         events = dict(self._poll.poll(None if left_s is None else int(left_s * 1000) + 1))
         for worker in [*self._crew]:
@@ -223,13 +230,13 @@ class ProcessPlace:
 
     def _take(self, worker: Worker) -> None:
         """Take back the chunks that a worker has answered."""
-        answers: list[Answer] = worker.answers()
+        answers = worker.answers()
         for answer in answers:
             self._misses = 0
             took_s = answer.took_s / max(1, len(answer.executed))
             self._call_s += NEWEST * (max(took_s, 1e-6) - self._call_s)
             self._back += [_with_level(each, worker.level) for each in answer.executed]
-        if not answers and worker.is_silent():
+        if worker.is_garbled or (not answers and worker.is_silent()):
             # Nobody can answer any more; its control socket says how it ended.
             worker.kill()
             with contextlib.suppress(KeyError):
@@ -237,14 +244,19 @@ class ProcessPlace:
 
     def _lose(self, worker: Worker) -> None:
         """Give up a worker that has ended: the call that was under way has failed by that."""
-        ending = worker.ending()
+        message = f"its worker process {worker.ending()}"
         under_way = worker.under_way()
+        unanswered = worker.unanswered()
+        if under_way is None and len(unanswered) == 1:
+            under_way = unanswered[0], worker.flights[0].since_s
         blamed = None
         if under_way is not None:
-            blamed = under_way[0]
-            message = f"its worker process {ending}"
-            self._back.append(self._ended(worker, blamed, "worker-died", message, under_way[1]))
-        self._replace(worker, blamed, f"its worker process {ending}")
+            blamed, since_s = under_way
+            self._back.append(self._ended(worker, blamed, "worker-died", message, since_s))
+        elif unanswered:
+            self._misses = 0
+            self._suspects.update(work.run for work in unanswered)
+        self._replace(worker, blamed, message)
         worker.close()
 
     def _replace(self, worker: Worker, blamed: Work | None, message: str) -> None:
@@ -281,7 +293,7 @@ class ProcessPlace:
         if not worker.flights:
             return None
         flight = worker.flights[0]
-        # By this clock alone, should the call have written into the memory that it shares with us.
+        # By this clock alone, should the call have written into the file that it shares with us.
         at_most = flight.since_s + flight.most_s + SPARE_S if flight.most_s else None
         under_way = worker.under_way()
         if under_way is None or not (limit_s := timeout_s(under_way[0])):

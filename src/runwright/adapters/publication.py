@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from runwright.adapters.jetstream import (
     ANSWER_S,
     MESSAGES_MAX,
+    Connection,
     Durability,
     Loop,
     Server,
@@ -29,12 +30,12 @@ from runwright.adapters.jetstream import (
     troubles,
 )
 from runwright.adapters.published import Event, events_in
+from runwright.adapters.window import Acknowledged, PublishError, Window
 from runwright.kernel.errors import Deferred, InvalidSpec, RunwrightError
 from runwright.kernel.ports import Delivery, Messages
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
-    from nats.js.api import PubAck
 
 #: What the server says when a stream holds as many messages as it may.
 FULL: Final = 10077
@@ -87,9 +88,12 @@ class JetStreamSink:
         #: How far an acknowledged event is safe at the server.
         self.durability: Durability = "unknown"
         self._loop: Loop | None = None
-        self._client: Client | None = None
+        self._connection: Connection | None = None
+        self._window: Window | None = None
         self._stream_seq = 0
         self._max_msgs = 0
+        #: Symbol -> subject.
+        self._subjects: dict[str, str] = {}
         #: Subject -> its last message; empty whenever that is not certain.
         self._last: dict[str, _Last] = {}
 
@@ -110,8 +114,8 @@ class JetStreamSink:
     def close(self) -> None:
         """End the thread and the connection; again is nothing."""
         if self._loop is not None:
-            if self._client is not None:
-                self._loop.call(self._client.close(), ANSWER_S)
+            if self._connection is not None:
+                self._loop.call(self._connection.close(), ANSWER_S)
             self._loop.close()
             self._loop = None
 
@@ -127,31 +131,44 @@ class JetStreamSink:
                 raise InvalidSpec(message, hint="Raise max_payload of the server.")
             async with asyncio.timeout(self._where.timeout_s):
                 try:
-                    await self._publish(await self._fresh(client, events), client)
+                    await self._publish(await self._fresh(client, events))
                 except _Unforeseen:
                     # Something was there, or was not: one after the other, each by what is there.
                     self._last.clear()
-                    await self._publish_singly(await self._fresh(client, events), client)
+                    await self._repeat(client, events)
         except RunwrightError:
             self._last.clear()
             raise
         except troubles():
             self._last.clear()
-            if self._client is not None and not self._client.is_closed:
-                await self._client.close()
+            if self._connection is not None:
+                await self._connection.close()
             raise
+
+    async def _repeat(self, client: Client, events: Sequence[Event]) -> None:
+        """Publish singly. Raises: deferred when another writer comes between even so."""
+        try:
+            await self._publish_singly(await self._fresh(client, events))
+        except _Unforeseen as error:
+            message = f"another writer publishes to the JetStream stream {self._where.stream!r}"
+            hint = "A stream has one writer. Does `runwright streams run` run twice?"
+            raise Deferred(message, hint=hint) from error
 
     async def _connected(self) -> Client:
         """Return a connection to a stream that is as it has to be."""
-        if self._client is not None and self._client.is_connected:
-            return self._client
+        if self._connection is not None and self._connection.is_open:
+            return self._connection.client
         where = self._where
         self._last.clear()
-        self._client = client = await connect(where.server, where.stream)
+        if self._connection is not None:
+            await self._connection.close()
+        self._connection = await connect(where.server, where.stream, self._on_lost)
+        client = self._connection.client
         info = await ensure_stream(
             client, where.stream, where.prefix, messages_max=where.messages_max
         )
         self._max_msgs = info.config.max_msgs or 0
+        self._window = await Window(client, where.window).open()
         self.durability = await asyncio.get_running_loop().run_in_executor(
             None, durability, where.server, info.config.num_replicas or 1
         )
@@ -162,6 +179,10 @@ class JetStreamSink:
             transport_durability=self.durability,
         )
         return client
+
+    def _on_lost(self) -> None:
+        if self._window is not None:
+            self._window.fail()
 
     async def _fresh(self, client: Client, events: Sequence[Event]) -> list[Event]:
         """Return the events that the stream does not hold yet. Raises: invalid-spec."""
@@ -199,23 +220,19 @@ class JetStreamSink:
         return _Last(found.seq or 0, events[0].publish_seq if events else 0, data)
 
     def _subject(self, event: Event) -> str:
-        return subject_of(self._where.prefix, event.symbol)
+        subject = self._subjects.get(event.symbol)
+        if subject is None:
+            subject = self._subjects[event.symbol] = subject_of(self._where.prefix, event.symbol)
+        return subject
 
-    async def _publish(self, events: Sequence[Event], client: Client) -> None:
+    async def _publish(self, events: Sequence[Event]) -> None:
         """Publish with a window of messages under way, each fenced by the foreseen one before."""
-        jetstream = client.jetstream(publish_async_max_pending=self._where.window)
-        first = self._stream_seq
-        waiting: list[asyncio.Future[PubAck]] = []
+        if not self._ascends(events):
+            raise _Unforeseen
+        first, waiting = self._stream_seq, list[asyncio.Future[Acknowledged]]()
         for event in events:
             subject = self._subject(event)
-            last = self._last[subject]
-            if event.publish_seq <= last.publish_seq:
-                raise _Unforeseen
-            waiting.append(
-                await jetstream.publish_async(
-                    subject, event.data, headers=self._headers(event, last.seq)
-                )
-            )
+            waiting.append(await self._send(event, self._last[subject].seq))
             self._stream_seq += 1
             self._last[subject] = _Last(self._stream_seq, event.publish_seq, event.data)
         # Each error is looked at, in order: the first one says what happened.
@@ -226,17 +243,25 @@ class JetStreamSink:
             elif answer.duplicate or answer.seq != first + offset + 1:
                 raise _Unforeseen
 
-    async def _publish_singly(self, events: Sequence[Event], client: Client) -> None:
+    def _ascends(self, events: Sequence[Event]) -> bool:
+        """Say whether each event comes after the last one of its subject."""
+        newest = {subject: last.publish_seq for subject, last in self._last.items()}
+        for event in events:
+            subject = self._subject(event)
+            if event.publish_seq <= newest[subject]:
+                return False
+            newest[subject] = event.publish_seq
+        return True
+
+    async def _publish_singly(self, events: Sequence[Event]) -> None:
         """Publish one after the other, each fenced by what was acknowledged before it."""
-        jetstream = client.jetstream()
         for event in events:
             subject = self._subject(event)
             last = self._last[subject]
             is_old = event.publish_seq <= last.publish_seq
-            headers = self._headers(event, None if is_old else last.seq)
             try:
-                answer = await jetstream.publish(subject, event.data, headers=headers)
-            except troubles() as error:
+                answer = await (await self._send(event, None if is_old else last.seq))
+            except PublishError as error:
                 self._refuse(error)
             else:
                 # A duplicate is a success: the server has, or had, this event.
@@ -246,22 +271,25 @@ class JetStreamSink:
         # Where others stand now is not certain, and the next delivery asks.
         self._last.clear()
 
-    def _headers(self, event: Event, last_seq: int | None) -> dict[str, Any]:
+    async def _send(self, event: Event, last_seq: int | None) -> asyncio.Future[Acknowledged]:
+        if self._window is None:
+            raise ConnectionError("the connection ended")
         headers = {MESSAGE_ID: event.event_id, EXPECTED_STREAM: self._where.stream}
         if last_seq is not None:
             headers[EXPECTED_LAST] = str(last_seq)
-        return headers
+        return await self._window.send(self._subject(event), event.data, headers)
 
-    def _refuse(self, error: BaseException) -> None:
+    def _refuse(self, error: BaseException) -> NoReturn:
         """Raise what an error of one message means. Raises: deferred, what is unforeseen."""
-        from nats.js.errors import APIError
-
-        if isinstance(error, APIError) and error.err_code == FULL:
-            message = f"the JetStream stream {self._where.stream!r} is full: max_msgs is "
-            hint = "Purge what consumers have read, or raise max_msgs; nothing was lost."
-            raise Deferred(f"{message}{self._max_msgs}", hint=hint) from error
-        if isinstance(error, APIError) and error.err_code == FENCED:
-            raise _Unforeseen from error
+        if isinstance(error, PublishError):
+            if error.err_code == FENCED:
+                raise _Unforeseen from error
+            if error.err_code == FULL:
+                message = f"the JetStream stream {self._where.stream!r} is full: max_msgs is "
+                hint = "Purge what consumers have read, or raise max_msgs; nothing was lost."
+                raise Deferred(f"{message}{self._max_msgs}", hint=hint) from error
+            message = f"the JetStream stream {self._where.stream!r} refuses an event: {error}"
+            raise Deferred(message) from error
         raise error
 
     def _deferred(self, error: BaseException) -> RunwrightError:

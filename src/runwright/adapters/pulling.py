@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nats.js.api import ConsumerConfig, StreamInfo
 
 #: Seconds for which one request stands at the server.
-STANDS_S: Final = 5.0
+STANDS_S: Final = 2.0
 #: Messages asked for at once.
 MOST: Final = 500
 #: Tokens of the subject that a message is acknowledged by, without and with a domain.

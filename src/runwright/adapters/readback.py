@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from runwright.adapters.eventfile import JsonlSink
 from runwright.adapters.jetstream import (
     ANSWER_S,
+    Connection,
     Loop,
     Server,
     connect,
@@ -93,6 +94,7 @@ def read_jetstream(
     deferred when the server stays away, invalid-spec when there is no such stream.
     """
     require_library(stream)
+    away: tuple[type[Exception], ...] = (Deferred, *troubles())
     with closing(Loop(f"nats {stream}")) as loop:
         attempts = 0
         while True:
@@ -107,7 +109,7 @@ def read_jetstream(
                     for message in got:
                         after = message.seq
                         yield Read(message.data, after)
-            except (Deferred, *troubles()) as error:
+            except away as error:
                 attempts += 1
                 delay = delay_s(retry, attempts)
                 if delay is None:
@@ -120,7 +122,8 @@ def read_jetstream(
 async def _messages(server: Server, stream: str, subject: str, first: int, *, follow: bool) -> Any:
     from nats.js.errors import NotFoundError
 
-    client = await connect(server, stream)
+    connection = await connect(server, stream)
+    client = connection.client
     try:
         try:
             info = await client.jsm().stream_info(stream)
@@ -132,10 +135,10 @@ async def _messages(server: Server, stream: str, subject: str, first: int, *, fo
         )
         async for messages in found:
             yield messages
-            if client.is_closed:
+            if not connection.is_open:
                 raise ConnectionError("the connection ended")
     finally:
-        await client.close()
+        await connection.close()
 
 
 def redrive_jsonl(path: Path, events: Iterable[bytes]) -> int:
@@ -150,37 +153,28 @@ def redrive_jetstream(server: Server, stream: str, prefix: str, events: Iterable
     """
     require_library(stream)
     with closing(Loop(f"nats {stream}")) as loop:
-        publisher = _Again(server, stream, prefix)
-        count = 0
+        connection = loop.call(connect(server, stream), 3 * ANSWER_S)
+        publisher, count = _Again(connection, stream, prefix), 0
         try:
-            loop.call(publisher.open(), 3 * ANSWER_S)
             for data in events:
                 loop.call(publisher.publish(data), 2 * ANSWER_S)
                 count += 1
         except troubles() as error:
             raise deferred(stream, server, error) from error
         finally:
-            loop.call(publisher.close(), ANSWER_S)
+            loop.call(connection.close(), ANSWER_S)
         return count
 
 
 class _Again:
     """Publishes events that were published before."""
 
-    def __init__(self, server: Server, stream: str, prefix: str) -> None:
-        self._server = server
+    def __init__(self, connection: Connection, stream: str, prefix: str) -> None:
+        self._client = connection.client
         self._stream = stream
         self._prefix = prefix
-        self._client: Any = None
         #: Subject -> the sequence of its last message.
         self._last: dict[str, int] = {}
-
-    async def open(self) -> None:
-        self._client = await connect(self._server, self._stream)
-
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
 
     async def publish(self, data: bytes) -> None:
         from nats.js.errors import APIError, NotFoundError

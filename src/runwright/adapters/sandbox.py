@@ -28,6 +28,7 @@ LANDLOCK_ABI_MIN: Final = 6
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _CREATE_VERSION: Final = 1
 _PATH_BENEATH: Final = 1
+_BENEATH: Final = struct.Struct("=Qi")
 _WRITE_FILE, _READ_FILE, _TRUNCATE = 1 << 1, 1 << 2, 1 << 14
 #: Remove, make of every kind, refer.
 _FOLDER_RIGHTS: Final = sum(1 << bit for bit in (4, 5, 6, 7, 8, 9, 10, 11, 12, 13))
@@ -158,6 +159,10 @@ class Sandbox:
         library = ctypes.CDLL(None, use_errno=True)
         self._call = library.syscall
         self._call.restype = ctypes.c_long
+        # The one call that is made for each file beside a private one: its types are known.
+        self._add = library["syscall"]
+        self._add.restype = ctypes.c_long
+        self._add.argtypes = (ctypes.c_long, *[ctypes.c_int] * 2, ctypes.c_char_p, ctypes.c_uint)
         self._prctl = library.prctl
         self._prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
         self._capset = library.capset
@@ -263,8 +268,9 @@ class Sandbox:
                 raise
             return
         try:
-            described = struct.pack("=Qi", rights, place)
-            self._must(self._sys(_LANDLOCK_ADD, rules, _PATH_BENEATH, described, 0))
+            self._must(
+                self._add(_LANDLOCK_ADD, rules, _PATH_BENEATH, _BENEATH.pack(rights, place), 0)
+            )
         finally:
             os.close(place)
 

@@ -116,7 +116,7 @@ class FileSource:
             after = os.pread(self._file, 2, offset)
             if not (after.startswith(b"\n") or after == b"\r\n"):
                 message = f"{self._path}: the line before {offset} grew after it was taken"
-                hint = "A file that is still written to is read with `follow: true`."
+                hint = "A file that is still written to has to be followed."
                 raise InvalidSpec(message, hint=hint)
             skipped = 1 if after.startswith(b"\n") else len(after)
             self._offset = self._read = offset + skipped
@@ -204,7 +204,7 @@ def _opened(path: Path) -> int:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         message = f"{path}: {error.strerror}"
-        hint = "sources[].file.path names a file below the folder of the project, or is absolute."
+        hint = "sources[].file.path is relative to the folder of the spec."
         raise InvalidSpec(message, hint=hint) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
@@ -233,7 +233,7 @@ class IterableSource:
         function = resolve(ref)
         if isinstance(function, str):
             message = f"{name}: {function}"
-            raise UnknownName(message, hint="sources[].python names package.module:callable.")
+            raise UnknownName(message, hint="sources[].python.ref names package.module:callable.")
         try:
             self._count = 0 if position is None else int(position["items"])
         except (KeyError, TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import msgspec
 
 from runwright.adapters.jetstream import (
+    Connection,
     Loop,
     Server,
     connect,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 #: Messages and bytes that wait for the conductor; with more of them nothing is pulled.
 WAITING_MAX: Final = 4096
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+#: Messages that a server which forgot acknowledgements in a crash is told of again at once.
+TOLD_MAX: Final = 100_000
 #: Between attempts to reach the server.
 RETRY: Final = Retry(attempts=8, min_s=0.1, max_s=5)
 HINT_GAP: Final = (
@@ -113,7 +116,7 @@ class NatsSource:
         self._is_away = False
         self._loop: Loop | None = None
         self._life: concurrent.futures.Future[None] | None = None
-        self._client: Client | None = None
+        self._connection: Connection | None = None
         self._pull: Pull | None = None
         #: Set in the loop: there may be room, somebody asked again, the connection ended.
         self._room: asyncio.Event
@@ -172,6 +175,8 @@ class NatsSource:
     def pause(self) -> None:
         """Stop pulling; what came is kept and not acknowledged."""
         self._paused = True
+        if self._loop is not None:
+            self._loop.soon(self._wake_pull)
 
     def resume(self) -> None:
         """Pull again."""
@@ -209,8 +214,9 @@ class NatsSource:
                 failure = deferred(self.name, self._what.server, error)
             finally:
                 self._is_away = True
-                if self._client is not None and not self._client.is_closed:
-                    await self._client.close()
+                if self._connection is not None:
+                    await self._connection.close()
+                    self._connection = None
             self._attempts += 1
             delay = delay_s(self._what.retry, self._attempts)
             if delay is not None and isinstance(failure, Deferred):
@@ -228,30 +234,49 @@ class NatsSource:
     async def _session(self) -> NoReturn:
         """Connect, catch up and pull until the connection ends, which raises."""
         self._lost.clear()
-        self._client = client = await connect(self._what.server, self.name, self._on_lost)
+        self._connection = await connect(self._what.server, self.name, self._on_lost)
+        client = self._connection.client
         stream = await self._stream(client)
         consumer = await self._consumer(client, stream)
         self._delivered = consumer.delivered.consumer_seq if consumer.delivered else 0
         self._has_gap = False
+        self._pull = None
         self._attempts = 0
         self._is_away = False
-        if consumer.delivered and consumer.delivered.stream_seq > self._taken:
-            # It sent them to somebody who is gone, and sends them again much later.
+        if consumer.delivered:
+            floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+            first = max(floor + 1, self._durable - TOLD_MAX)
+            for seq in range(first, min(self._durable, consumer.delivered.stream_seq) + 1):
+                # Durable here, and the server was not told, or the word was lost on its way.
+                await client.publish(self._reply_of(seq), b"+ACK")
+            # It sent these to somebody who is gone, and would send them again much later.
             await self._catch_up(client, consumer.delivered.stream_seq)
-        self._pull = pull = await Pull(client, self._what.stream, self._what.durable).open()
         while not self._lost.is_set():
             if self._has_room():
-                for message in await pull.next():
+                if self._pull is None:
+                    self._pull = await Pull(client, self._what.stream, self._what.durable).open()
+                for message in await self._pull.next():
                     await self._take(client, message)
-            else:
-                self._room.clear()
-                if not self._has_room():
-                    await self._room.wait()
+                continue
+            if self._paused:
+                await self._stop_pulling()
+            self._room.clear()
+            if not self._has_room():
+                await self._room.wait()
         raise ConnectionError("the connection ended")
+
+    async def _stop_pulling(self) -> None:
+        """Take back the request that stands; what is on its way is read by its number later."""
+        if self._pull is not None:
+            pull, self._pull = self._pull, None
+            await pull.close()
 
     def _on_lost(self) -> None:
         self._lost.set()
         self._room.set()
+        self._wake_pull()
+
+    def _wake_pull(self) -> None:
         if self._pull is not None:
             self._pull.wake()
 
@@ -364,7 +389,16 @@ class NatsSource:
                 return
             if message.seq is None or message.seq > last:
                 return
+            self._replies[message.seq] = self._reply_of(message.seq)
             self._keep(message.seq, message.data or b"")
+
+    def _reply_of(self, seq: int) -> str:
+        """Return where a message is acknowledged that did not bring that along.
+
+        The server finds a delivery by its number in the stream; a word that it does not understand
+        it passes over, and sends the message again.
+        """
+        return f"$JS.ACK.{self._what.stream}.{self._what.durable}.1.{seq}.{seq}.0.0"
 
     async def _take(self, client: Client, message: Message) -> None:
         """Take a message in, or know it again."""
@@ -391,13 +425,13 @@ class NatsSource:
 
     async def _acknowledge(self) -> None:
         """Acknowledge what is durable; what this cannot tell is sent again and known again."""
-        client = self._client
+        connection = self._connection
         replies = [seq for seq in self._replies if seq <= self._durable]
         for seq in replies:
             reply = self._replies.pop(seq)
-            if client is not None and client.is_connected:
+            if connection is not None and connection.is_open:
                 try:
-                    await client.publish(reply, b"+ACK")
+                    await connection.client.publish(reply, b"+ACK")
                 except troubles():
                     return
 

@@ -1,7 +1,7 @@
 """A worker: a process that executes the calls which a place sends it, chunk by chunk.
 
 Its supervisor started it in a session of its own, in its scratch folder, with the limits and the
-confinement of its kind. It says in shared memory which call is under way and since when, so that
+confinement of its kind. It says in a mapped file which call is under way and since when, so that
 nobody has to be told, and the place knows which call hangs or took the process down.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -20,12 +21,14 @@ from runwright.kernel.ports import Work
 from runwright.kernel.run import Executed
 
 #: The names of the pipe and of the shared memory in the scratch folder.
-REQUESTS, PROGRESS = "requests", "progress"
+REQUESTS_FILE, PROGRESS_FILE = "requests", "progress"
+#: The longest message, bytes; inputs of 64 calls may be long.
+FRAME_MAX: Final = 1 << 30
 #: Bytes of a frame's length.
 LENGTH_BYTES: Final = 4
 READ_BYTES: Final = 1 << 18
-#: Bytes of shared memory: three numbers of eight.
-PROGRESS_BYTES: Final = 24
+#: The chunk, the place in it, and since when, ns.
+PROGRESS: Final = struct.Struct("=QQQ")
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
@@ -47,19 +50,15 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress:
-    """Which call of which chunk is under way, in memory that place and worker share."""
+    """Which call of which chunk is under way, in a file that is mapped to be written quickly."""
 
-    def __init__(self, path: str, *, is_new: bool = False) -> None:
-        """Map the file; the place makes it."""
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0)
-        file = os.open(path, flags, 0o600)
+    def __init__(self, path: str) -> None:
+        """Map the file; the place has made it."""
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            if is_new:
-                os.ftruncate(file, PROGRESS_BYTES)
-            self._map = mmap.mmap(file, PROGRESS_BYTES)
+            self._at = memoryview(mmap.mmap(file, PROGRESS.size)).cast("Q")
         finally:
             os.close(file)
-        self._at = memoryview(self._map).cast("Q")
 
     def begin(self, chunk: int, place: int) -> None:
         """Say that the call at this place of a chunk, counted from 1, begins."""
@@ -71,15 +70,26 @@ class Progress:
         """Say that no call is under way."""
         self._at[1] = 0
 
-    def read(self) -> tuple[int, int, float]:
-        """Return the chunk, the place in it, 0 for none, and since when, by the monotonic clock."""
-        chunk, place, since_ns = self._at
-        return chunk, place, since_ns / 1e9
 
-    def close(self) -> None:
-        """Let go of the memory."""
-        self._at.release()
-        self._map.close()
+def make_progress(path: str) -> None:
+    """Make the file, with no call under way."""
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, bytes(PROGRESS.size))
+    finally:
+        os.close(file)
+
+
+def read_progress(file: int) -> tuple[int, int, float]:
+    """Return the chunk, the place in it, 0 for none, and since when, by the monotonic clock.
+
+    It is read and not mapped: who reads a mapping of a file that a call made shorter is killed.
+    """
+    data = os.pread(file, PROGRESS.size, 0)
+    if len(data) < PROGRESS.size:
+        return 0, 0, 0.0
+    chunk, place, since_ns = PROGRESS.unpack(data)
+    return chunk, place, since_ns / 1e9
 
 
 def frame(body: bytes) -> bytes:
@@ -99,7 +109,10 @@ class Frames:
         self._data += data
         found = []
         while len(self._data) >= LENGTH_BYTES:
-            end = LENGTH_BYTES + int.from_bytes(self._data[:LENGTH_BYTES], "big")
+            size = int.from_bytes(self._data[:LENGTH_BYTES], "big")
+            if size > FRAME_MAX:
+                raise OverflowError("a message is longer than any may be")
+            end = LENGTH_BYTES + size
             if len(self._data) < end:
                 break
             found.append(bytes(self._data[LENGTH_BYTES:end]))
@@ -109,8 +122,8 @@ class Frames:
 
 def main() -> None:
     """Execute chunks until the pipe closes."""
-    requests = os.open(REQUESTS, os.O_RDONLY | os.O_CLOEXEC)
-    progress = Progress(PROGRESS)
+    requests = os.open(REQUESTS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    progress = Progress(PROGRESS_FILE)
     answers = os.dup(1)
     # What a call prints has no reader, and must not stand among the answers.
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)

@@ -23,14 +23,15 @@ from runwright.adapters.children import PATH, Child, Launcher, LauncherLost, Sta
 from runwright.adapters.commands import PLAIN, Held, limits_of, signal_text
 from runwright.adapters.scratch import Scratch
 from runwright.adapters.worker import (
-    PROGRESS,
+    PROGRESS_FILE,
     READ_BYTES,
-    REQUESTS,
+    REQUESTS_FILE,
     Answer,
     Chunk,
     Frames,
-    Progress,
     frame,
+    make_progress,
+    read_progress,
 )
 from runwright.kernel.ports import Work
 from runwright.kernel.run import Call, Limits
@@ -47,6 +48,10 @@ FILE_MIB, OPEN_FILES = 1024, 1024
 _START: Final = "from runwright.adapters.worker import main; main()"
 _DECODER: Final = msgspec.msgpack.Decoder(Answer)
 _ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+class Garbled(Exception):
+    """What a worker says is no answer to what was sent."""
 
 
 class Kind(NamedTuple):
@@ -72,6 +77,8 @@ class Flight:
         self.work = list(work)
         limits_s = [timeout_s(each) for each in work]
         self.most_s = sum(limits_s) if all(limits_s) else 0.0
+        #: The shortest limit of a call in it; 0: none has one.
+        self.least_s = min(filter(None, limits_s), default=0.0)
         #: When it became the one that the worker is at.
         self.since_s = time.monotonic()
 
@@ -86,23 +93,28 @@ class Worker:
         self.level = level
         #: What is with it, in order.
         self.flights: deque[Flight] = deque()
-        #: It has answered, so it can be started.
-        self.has_served = False
         self.child = child
         self._scratch = scratch
         self._frames = Frames()
         self._unsent = bytearray()
+        #: It says what is no answer: a call has written where only answers belong.
+        self.is_garbled = False
         os.set_blocking(child.stdout, False)
         # Read and write: opening it waits for nobody, and the worker hears when it is closed.
         flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
-        self.requests = os.open(f"{scratch.path}/{REQUESTS}", flags)
-        self._progress = Progress(f"{scratch.path}/{PROGRESS}")
+        self.requests = os.open(f"{scratch.path}/{REQUESTS_FILE}", flags)
+        self._progress = os.open(f"{scratch.path}/{PROGRESS_FILE}", os.O_RDONLY | os.O_CLOEXEC)
         _widen(self.requests)
 
     @property
     def has_unsent(self) -> bool:
         """Whether something waits for room in the pipe."""
         return bool(self._unsent)
+
+    @property
+    def least_s(self) -> float:
+        """The shortest limit of a call that may be under way; 0: none has one."""
+        return self.flights[0].least_s if self.flights else 0.0
 
     def send(self, chunk: Chunk) -> None:
         """Send a chunk, as far as there is room for it."""
@@ -119,22 +131,36 @@ class Worker:
             return
 
     def answers(self) -> list[Answer]:
-        """Return what has come of chunks; the next one is under way by that."""
-        found = []
+        """Return what has come of chunks; the next one is under way by that.
+
+        What is no answer to what was sent makes it `is_garbled`, and it is heard no more.
+        """
+        found: list[Answer] = []
+        if self.is_garbled:
+            return found
         try:
             while data := os.read(self.child.stdout, READ_BYTES):
-                found += [_DECODER.decode(body) for body in self._frames.feed(data)]
+                # One by one: what came before what is no answer is kept.
+                for body in self._frames.feed(data):
+                    found.append(self._answer(body))  # noqa: PERF401
                 if len(data) < READ_BYTES:
                     break
         except BlockingIOError:
             pass
-        if found:
-            self.has_served = True
-            for _ in found:
-                self.flights.popleft()
-            if self.flights:
-                self.flights[0].since_s = time.monotonic()
+        except (Garbled, msgspec.MsgspecError, UnicodeError, OverflowError):
+            # What follows may look like an answer.
+            self.is_garbled = True
+        if found and self.flights:
+            self.flights[0].since_s = time.monotonic()
         return found
+
+    def _answer(self, body: bytes) -> Answer:
+        answer = _DECODER.decode(body)
+        keys = [each.outcome.key for each in answer.executed]
+        if not self.flights or keys != [work.plan.key for work in self.flights[0].work]:
+            raise Garbled
+        self.flights.popleft()
+        return answer
 
     def is_silent(self) -> bool:
         """Say whether its output is closed for good."""
@@ -149,11 +175,19 @@ class Worker:
         if not self.flights:
             return None
         flight = self.flights[0]
-        number, place, since_s = self._progress.read()
+        number, place, since_s = read_progress(self._progress)
         if number != flight.number or not 0 < place <= len(flight.work):
             return None
-        # A call cannot have begun before its chunk was sent, whatever stands in that memory.
-        return flight.work[place - 1], max(since_s, 0.0)
+        return flight.work[place - 1], since_s
+
+    def unanswered(self) -> list[Work]:
+        """Return the calls that have all ended without an answer having come."""
+        if not self.flights:
+            return []
+        number, place, _since_s = read_progress(self._progress)
+        head = self.flights[0]
+        has_ended = number > head.number or (number == head.number and not place)
+        return head.work if has_ended else []
 
     def ending(self) -> str:
         """Return how it ended, as the end of a sentence, once its control socket is closed."""
@@ -177,7 +211,7 @@ class Worker:
         """Let go of it; its tree is killed if it still lives."""
         self.child.close()
         os.close(self.requests)
-        self._progress.close()
+        os.close(self._progress)
         # What cannot be removed now is swept when the conductor starts again.
         self._scratch.remove()
 
@@ -255,8 +289,8 @@ class Workers:
         self._count += 1
         scratch = Scratch(self._scratch, f"worker-{os.getpid()}-{self._count}")
         try:
-            os.mkfifo(f"{scratch.path}/{REQUESTS}", 0o600)
-            Progress(f"{scratch.path}/{PROGRESS}", is_new=True).close()
+            os.mkfifo(f"{scratch.path}/{REQUESTS_FILE}", 0o600)
+            make_progress(f"{scratch.path}/{PROGRESS_FILE}")
             child = self._launcher.begin(self._start(kind, level, scratch))
         except (OSError, LauncherLost):
             scratch.remove()
@@ -276,7 +310,7 @@ class Workers:
                 "LC_ALL": "C.UTF-8",
                 "HOME": own,
                 "TMPDIR": own,
-                "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path if path),  # noqa: PTH100 - as strings
+                "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),  # noqa: PTH100 - as strings
                 # Nothing that stands in the scratch folder is imported.
                 "PYTHONSAFEPATH": "1",
                 # The same order of a set in every worker, today and when it is replayed.

@@ -11,6 +11,7 @@ from runwright import bootstrap_replay, bootstrap_streams
 from runwright.cli.output import json_option, print_json, settings
 from runwright.cli.streams import progress_line
 from runwright.kernel.errors import Exit
+from runwright.kernel.run import instant_text
 
 
 @click.command("replay")
@@ -33,7 +34,8 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
         _print(found)
     if found["different"]:
         ctx.exit(Exit.VERIFICATION)
-    ctx.exit(Exit.INCONCLUSIVE if found["retired"] else Exit.DONE)
+    # No data never passes.
+    ctx.exit(Exit.INCONCLUSIVE if found["retired"] or not found["executed"] else Exit.DONE)
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -43,13 +45,21 @@ def _print(found: Mapping[str, Any]) -> None:
     )
     if found["retired"]:
         click.echo(f"{found['retired']} ticks: inputs retired, so nothing can be said about them")
+    if not found["ticks"]:
+        click.echo("nothing to replay")
+        return
+    if not found["executed"]:
+        click.echo("no run could be executed again, so nothing can be said about the engine")
+    if found["other_code"]:
+        click.echo(f"{found['other_code']} ticks ran an engine whose source is another one now")
     if not found["different"]:
         click.echo(f"every byte as published; replay digest {found['digest']}")
         return
-    click.echo(f"{found['different']} runs differ")
+    click.echo(f"{found['different']} run{'s differ' if found['different'] != 1 else ' differs'}")
     for item in found["differences"]:
         click.echo(
-            f"{item['symbol']} at {item['engine_timestamp_ms']} run {item['run_id'][:12]} "
+            f"{item['symbol']} at {instant_text(item['engine_timestamp_ms'])} "
+            f"({item['engine_timestamp_ms']}) run {item['run_id'][:12]} "
             f"{item['event_type']} {item['path']}: published {item['published']!r}, "
             f"replayed {item['replayed']!r}"
         )

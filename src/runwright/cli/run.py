@@ -38,7 +38,7 @@ from runwright.kernel.errors import (
     UnknownName,
     Usage,
 )
-from runwright.kernel.ports import Messages
+from runwright.kernel.ports import Messages, Store
 from runwright.kernel.run import Command, Requested, Round, RunPlan
 from runwright.kernel.workload import Seen, Workload
 
@@ -134,7 +134,7 @@ def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages
             wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (serving.outages - 1))
             say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
             serving.pulse()
-        if _wait_or_stop(wait_s, stop):
+        if wait_or_stop(wait_s, stop):
             return 128 + stop.signal
 
 
@@ -220,7 +220,7 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
         rows = store.rows("spec", {"kind": options["kind"], "name": name})
         if not rows:
             message = f"no {options['kind']} spec of the name {name!r} was applied"
-            raise UnknownName(message)
+            raise UnknownName(message, hint=_stream_hint(store, name))
         workload = bootstrap.workloads()[options["kind"]]
         spec = decode_spec(workload, rows[0]["body"])
         at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
@@ -250,6 +250,12 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     for problem in problems:
         echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
+
+
+def _stream_hint(store: Store, name: str) -> str:
+    """Return what to do when the name is that of a stream."""
+    is_stream = store.rows("spec", {"kind": "streams", "name": name}, columns=("name",))
+    return f"It is a stream: runwright streams run {name}" if is_stream else ""
 
 
 def _permitted(workload: Workload, seen: Seen, planned: Round | None) -> list[RunPlan]:
@@ -405,7 +411,7 @@ def _instant(text: str | None) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _wait_or_stop(wait_s: float, stop: Stop) -> bool:
+def wait_or_stop(wait_s: float, stop: Stop) -> bool:
     """Wait; return whether a signal asked to stop."""
     woken = threading.Event()
     stop.on(woken.set)

@@ -6,52 +6,84 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from types import FrameType
 from typing import Any
 
 from runwright import bootstrap, bootstrap_streams
 from runwright.cli.output import messages, print_json
+from runwright.cli.run import OUTAGE_MAX_S, OUTAGE_MIN_S, wait_or_stop
 from runwright.cli.terminal import echo
 from runwright.config import Loaded
 from runwright.kernel.drive.lifecycle import Stop
-from runwright.kernel.errors import Exit
+from runwright.kernel.errors import CommitUnknown, Exit, StoreBusy, StoreUnreachable
+from runwright.kernel.ports import Messages
 
 
 def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
-    """Run a stream until a signal or its end; return the exit status.
+    """Run a stream until a signal or its end, through outages of a shared store.
 
-    Raises: unknown-name, store-busy, halt.
+    Return the exit status. Raises: unknown-name, store-busy, halt.
     """
     stop = Stop()
     _handle_signals(stop)
     say = messages(loaded)
-    is_verbose = loaded.settings.messages.level == "debug"
+    with bootstrap_streams.looking(loaded) as store:
+        transport = bootstrap_streams.spec_of(store, name).output_publish.transport
+    attempt = _Attempt(loaded, name, stop, say)
+    attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    found: Mapping[str, Any] | None = None
     with closing(bootstrap.notifier(loaded, stop)) as notifier:
-        made = bootstrap_streams.streaming(
-            loaded,
-            name,
-            messages=notifier.telling(say),
-            stop=stop,
-            pulse=notifier.pulse,
-            is_verbose=is_verbose,
-        )
-        with made as streaming:
-            say("stream.started", name=name)
-            streaming.watch = _Progress(name) if _wants_progress(as_json=as_json) else None
-            streaming.run()
-            say("stream.stopped", name=name, signal=stop.signal)
-            found = streaming.summary()
+        outages = 0
+        while found is None:
+            try:
+                found = attempt.run(notifier.telling(say), notifier.pulse)
+            except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
+                if not bootstrap.is_shared(loaded) or not attempt.has_begun:
+                    raise
+                outages += 1
+                wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (outages - 1))
+                say("store.lost", str(error), level="error", code=error.code, again_s=wait_s)
+                if wait_or_stop(wait_s, stop):
+                    return 128 + stop.signal
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        # Where the events go there is no place for anything else.
+        _print(found, err=transport == "stdout")
     return Exit.DONE
 
 
-def _wants_progress(*, as_json: bool) -> bool:
-    return not as_json and sys.stderr.isatty()
+class _Attempt:
+    """Runs the stream as long as the store is there."""
+
+    def __init__(self, loaded: Loaded, name: str, stop: Stop, say: Messages) -> None:
+        self._loaded = loaded
+        self._name = name
+        self._stop = stop
+        self._say = say
+        #: Whether it ever ran: what is wrong from the start ends the command.
+        self.has_begun = False
+        self.watch: Callable[[Mapping[str, Any]], None] | None = None
+
+    def run(self, say: Messages, pulse: Callable[[], float | None]) -> Mapping[str, Any]:
+        """Run until a signal or the end; return what was done. Raises: store-busy, halt."""
+        made = bootstrap_streams.streaming(
+            self._loaded,
+            self._name,
+            messages=say,
+            stop=self._stop,
+            pulse=pulse,
+            is_verbose=self._loaded.settings.messages.level == "debug",
+        )
+        with made as streaming:
+            self._say("stream.started", name=self._name)
+            self.has_begun = True
+            streaming.watch = self.watch
+            streaming.run()
+            self._say("stream.stopped", name=self._name, signal=self._stop.signal)
+            return streaming.summary()
 
 
 class _Progress:
@@ -69,13 +101,14 @@ class _Progress:
         sys.stderr.flush()
 
 
-def _print(found: Mapping[str, Any]) -> None:
+def _print(found: Mapping[str, Any], *, err: bool) -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
-    echo(
+    text = (
         f"{found['name']}: {found['records']} records, {found['ticks']} ticks, "
         f"{found['completed']} runs completed, {found['failed']} failed"
     )
+    echo(text, err=err)
 
 
 def _handle_signals(stop: Stop) -> None:

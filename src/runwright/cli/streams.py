@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -12,13 +12,23 @@ import msgspec
 from runwright import bootstrap_replay, bootstrap_streams
 from runwright.cli.output import (
     json_option,
-    messages,
     print_json,
     print_table,
     reader_may_be_gone,
     settings,
 )
 from runwright.kernel.errors import Exit, Usage
+
+#: What an audit counts.
+_AUDITED: Final = (
+    "published",
+    "seen",
+    "missing",
+    "altered",
+    "duplicated",
+    "out_of_order",
+    "foreign",
+)
 
 
 @click.group("streams")
@@ -131,7 +141,7 @@ def _print_overview(found: Mapping[str, Any]) -> None:
                 row["cut"],
                 row["engine_mode"],
                 row["status"],
-                row["error_kind"] or "",
+                ": ".join(filter(None, (row["error_kind"], row["error_detail"]))),
                 row["attempts"],
             ]
             for row in found["runs"]
@@ -219,23 +229,23 @@ def tail(
 def audit(ctx: click.Context, name: str, *, repair: bool, as_json: bool) -> None:
     """Compare what the transport of NAME holds with what was published; exit 6 when it differs."""
     loaded = settings(ctx)
-    found = bootstrap_streams.audit(loaded, name, repair=repair, messages=messages(loaded))
+    found = bootstrap_replay.audit(loaded, name, repair=repair)
     if as_json:
         print_json(found)
     else:
-        for word in (
-            "published",
-            "seen",
-            "missing",
-            "altered",
-            "duplicated",
-            "foreign",
-            "repaired",
-        ):
-            click.echo(f"{word}: {found[word]}")
-        if found["first"]:
-            click.echo(f"first: {found['first']}")
+        _print_audit(found)
     ctx.exit(Exit.DONE if found["held"] else Exit.VERIFICATION)
+
+
+def _print_audit(found: Mapping[str, Any]) -> None:
+    click.echo(" ".join(f"{word}={found[word]}" for word in _AUDITED))
+    for item in found["findings"][:20]:
+        click.echo(
+            f"{item['kind']}: {item['symbol']} {item['publish_seq']} {item['detail']}".rstrip()
+        )
+    if found["repaired"]:
+        click.echo(f"{found['repaired']} events published again")
+    click.echo("the transport holds what was published" if found["held"] else "it does not hold")
 
 
 # ------------------------------------------------------------------------------ freeze and plan
@@ -261,13 +271,19 @@ def freeze(ctx: click.Context, *, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: bool) -> None:
-    """Show the next ticks of NAME, or compare its recorded plan with the log (exit 6)."""
+    """Show the next ticks of NAME, or compare its recorded plan with the log (exit 6).
+
+    Ticks whose inputs are retired cannot be told: exit 7.
+    """
     loaded = settings(ctx)
     with bootstrap_streams.looking(loaded) as store:
         if not from_log:
             found = bootstrap_streams.next_ticks(store, name, count)
             if as_json:
                 print_json(found)
+                return
+            if not found:
+                click.echo("nothing came in yet: the first tick follows the first event")
                 return
             print_table(
                 ["planned", "engine timestamp", "planned_ts_ms"],
@@ -283,12 +299,16 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
             f"{report['ticks']} ticks, {report['runs']} runs derived again from "
             f"{report['records']} records: {report['different']} differences"
         )
+        if report["retired"]:
+            click.echo(f"{report['retired']} ticks: inputs retired, so only their instants are")
         for item in report["deviations"]:
             click.echo(
                 f"tick {item['planned_ms']} {item['symbol']} {item['field']}: recorded "
                 f"{item['recorded']!r}, derived {item['derived']!r}"
             )
-    ctx.exit(Exit.VERIFICATION if report["different"] else Exit.DONE)
+    if report["different"]:
+        ctx.exit(Exit.VERIFICATION)
+    ctx.exit(Exit.INCONCLUSIVE if report["retired"] else Exit.DONE)
 
 
 def progress_line(word: str, *, as_json: bool) -> Any:

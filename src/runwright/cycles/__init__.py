@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from runwright.cycles.budget import permit
+from runwright.cycles.closing import reconcile
 from runwright.cycles.fold import fold
 from runwright.cycles.judge import judge
 from runwright.cycles.observe import observe
@@ -14,15 +13,7 @@ from runwright.cycles.report import report
 from runwright.cycles.spec import CYCLE_INTERVAL_S, CycleSpec, agents_of
 from runwright.cycles.tables import TABLES
 from runwright.cycles.timetable import in_force
-from runwright.kernel.workload import Closed, Kept, Workload
-
-
-def reconcile(closed: Closed, tables: Kept) -> list[Any]:
-    """Return what was found of a judged cycle, and what it asks of people."""
-    from runwright.cycles import reconcile as room  # lazy: its import passes while a child runs
-
-    return room.reconcile(closed, tables)
-
+from runwright.kernel.workload import Workload
 
 WORKLOAD = Workload(
     kind="cycles",

@@ -1,7 +1,5 @@
 """What a cycles spec file says, and what a task's configuration says."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal

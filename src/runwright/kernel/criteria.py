@@ -5,8 +5,6 @@ passes: a reading that is missing leaves the criterion missing, and a verdict wi
 success criterion is not PASS.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias

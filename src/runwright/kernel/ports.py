@@ -10,9 +10,9 @@ import msgspec
 from runwright.kernel.errors import RunwrightError
 from runwright.kernel.record.entries import Entry as Entry  # noqa: PLC0414 - offered here too
 from runwright.kernel.record.ledger import SealRow as SealRow  # noqa: PLC0414
+from runwright.kernel.record.ledger import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.record.ledger import StoredEntry as StoredEntry  # noqa: PLC0414
 from runwright.kernel.record.ledger import Tile as Tile  # noqa: PLC0414
-from runwright.kernel.record.log import StoredBlock as StoredBlock  # noqa: PLC0414
 from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 
 # ---------------------------------------------------------------------------------------- store
@@ -191,7 +191,7 @@ class LogEnd(NamedTuple):
 
     #: The highest ingest_seq that was stamped at or before it; 0: none.
     seq: int
-    #: The block that holds it, and its digest, hex; -1 and "": none.
+    #: The number of the block that holds it, and its digest, hex; of nothing: block 0.
     block: int
     digest: str
 
@@ -321,6 +321,10 @@ class EventSource(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing will ever come again."""
+
+    @property
+    def look_s(self) -> float | None:
+        """Seconds after which to ask again when nothing came; None: it wakes who waits."""
 
     def poll(self, most: int) -> Arrival | None:
         """Return what has arrived, at most so many events; None when nothing has.

@@ -4,8 +4,6 @@ A tick says when; a round is recorded, executed and judged together; a run is on
 it is data: frozen, canonical, and the same on every machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, cast
 
-from runwright.kernel.canonical import digest, digest_of
 from runwright.kernel.errors import require
 from runwright.kernel.run import Call, Memory, Outcome, RunPlan
-from runwright.streams.engine import EngineRequest, Result
+from runwright.streams.canary import MILLION
+from runwright.streams.engine import PROGRAM, EngineRequest, Result
 from runwright.streams.engine import execute as execute_engine
+from runwright.streams.enginecode import digest_of_program, digest_of_sources, read
 
 #: Failures that another attempt may mend; the kernel repeats them under the spec's engine_retry.
 REPEATED = frozenset({"engine_failure"})
@@ -20,7 +19,14 @@ REPEATED = frozenset({"engine_failure"})
 
 def execute(run: RunPlan, inputs: Sequence[bytes], memory: Memory | None) -> Outcome:
     """Execute an engine once on the records of a cut. Raises: deferred when the engine does."""
-    return outcome_of(run, execute_engine(request_of(run, inputs, memory)), memory)
+    request, args = request_of(run, inputs, memory), args_of(run)
+    if "canary_ms" not in args:
+        return outcome_of(run, execute_engine(request), memory)
+    from runwright.streams.twin import execute_checked  # lazy: few runs are executed twice
+
+    limit_s = args["canary_ms"] / 1000
+    result = execute_checked(request, run_id=args["run_id"], canary_ppm=MILLION, limit_s=limit_s)
+    return outcome_of(run, result, memory)
 
 
 def request_of(run: RunPlan, inputs: Sequence[bytes], memory: Memory | None) -> EngineRequest:
@@ -69,16 +75,13 @@ def args_of(run: RunPlan) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=32)
 def engine_digest(reference: str) -> str:
-    """Return the digest of the source of an engine's module, or of its package's files.
+    """Return the digest of an engine's sources: its module, and what that imports of its own.
 
-    It is read once in a process, as the code is: what runs is what was there at the start.
+    Of a program it is that of its words and of the files that they name.
+
+    They are read once in a process, as the code is: what runs is what was there at the start.
+    Raises: invalid-spec when there is no such module, or its source cannot be read.
     """
-    name = reference.partition(":")[0]
-    found = find_spec(name)
-    if found is None or not found.origin:
-        return ""
-    folders = found.submodule_search_locations
-    if not folders:
-        return digest(Path(found.origin).read_bytes())
-    files = sorted(file for folder in folders for file in Path(folder).rglob("*.py"))
-    return digest_of({str(file.name): digest(file.read_bytes()) for file in files})
+    if reference.startswith(PROGRAM):
+        return digest_of_program(reference.removeprefix(PROGRAM))
+    return digest_of_sources(read(reference))

@@ -16,7 +16,9 @@ import msgspec
 from runwright.kernel.errors import InvalidSpec
 
 #: Ids of a symbol's newest events that are remembered: by them a changed event is told from a copy.
-REMEMBERED: Final = 64
+REMEMBERED: Final = 16
+#: Characters of an id that are remembered.
+ID: Final = 16
 #: Ranges of missing events of a symbol that are remembered; the oldest are forgotten first.
 RANGES_MAX: Final = 1000
 
@@ -28,7 +30,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
     #: new: the next one. duplicate: a copy. gap: events before it have not come. late: it was
     #: missing before. conflict: another event of the same number, or another number of the same
-    #: event. disorder: its engine time lies before that of the one before. invalid: no event.
+    #: event. disorder: the next one, but its engine time lies before that of the one before.
+    #: invalid: no event.
     kind: TakenKind
     symbol: str = ""
     publish_seq: int = 0
@@ -46,7 +49,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_new(self) -> bool:
         """Whether it is to be acted on: everything else was acted on, or has to wait."""
-        return self.kind in ("new", "late")
+        return self.kind in ("new", "late", "disorder")
 
 
 class _Head(msgspec.Struct, frozen=True, gc=False):
@@ -121,12 +124,12 @@ class Consumer:
             first = head.publish_seq if self._begins_anywhere else 1
             place = self._places[head.symbol] = _Place(next=first)
         known = place.ids.get(str(head.publish_seq))
-        if known is not None and known != head.event_id:
+        if known is not None and known != head.event_id[:ID]:
             detail = f"event {head.publish_seq} was {known} before"
             return _taken(head, "conflict", data, detail=detail)
         if head.publish_seq < place.next:
             return self._again(place, head, data)
-        if head.event_id in place.ids.values():
+        if head.event_id[:ID] in place.ids.values():
             return _taken(head, "conflict", data, detail="it had another publish_seq before")
         missing = (place.next, head.publish_seq - 1) if head.publish_seq > place.next else None
         if missing and self._waits:
@@ -165,7 +168,7 @@ def event_id_of(run_id: str, event_type: str) -> str:
 
 
 def _remember(place: _Place, head: _Head) -> None:
-    place.ids[str(head.publish_seq)] = head.event_id
+    place.ids[str(head.publish_seq)] = head.event_id[:ID]
     while len(place.ids) > REMEMBERED:
         del place.ids[next(iter(place.ids))]
 

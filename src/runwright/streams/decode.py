@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runwright.kernel.errors import NotCanonical
+from runwright.kernel.errors import InvalidSpec, NotCanonical
 from runwright.streams.contracts import VERSION, RawMarketEvent, encode_event, payload_text
 from runwright.streams.envelope import Read, read_chunk, read_item
 from runwright.streams.failure import MAX_EVENT_BYTES, Unreadable, failure_event
@@ -47,11 +47,17 @@ class Decoder:
 
     @classmethod
     def of(cls, source: Source, header: Sequence[str] = ()) -> Decoder:
-        """Return the decoder of a source; `header` names the columns of CSV that is gone on with.
+        """Return the decoder of a source; `header` names the columns of CSV, where they are known.
 
-        Without it, and where the mapping has none, the first item of CSV is the header.
+        Without it, and where the mapping names them as little, the first item is the header.
+
+        Raises: invalid-spec for a header that names a column twice.
         """
-        return cls(source, header)
+        try:
+            return cls(source, header)
+        except Unreadable as why:
+            message = f"{source.source_id}: the first line is no header: {why.detail}"
+            raise InvalidSpec(message) from why
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ numbers from the outcomes before.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
+from runwright.kernel.errors import require
 from runwright.kernel.ports import World
 from runwright.kernel.run import Memory, Outcome, Round, RunPlan, Scheduled
 from runwright.kernel.workload import Seen
@@ -44,8 +45,8 @@ def derived_round(
     facts = observe(spec, tick, world)
     seen = Seen(spec=spec, tick=tick, at=at, facts=facts, memory=memory)
     planned = plan(seen)
-    assert planned is not None  # noqa: S101
-    return planned, facts
+    require(planned is not None, "a tick of a stream has a round")
+    return cast("Round", planned), facts
 
 
 def deviations(

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from math import isfinite
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, overload
 
 import msgspec
-from msgspec.structs import astuple
 
 from runwright.kernel.canonical import digest
 from runwright.kernel.errors import Deferred, InvalidSpec
-from runwright.streams.missing import MARKER, MISSING, frozen, is_marker, text_of, unmarked
+from runwright.streams.answer import (
+    ANSWER_MAX,
+    STATE_MAX,
+    NoDecision,
+    OutputInvalid,
+    TooLarge,
+    answer_text,
+    kept_size,
+    plain,
+)
+from runwright.streams.missing import MARKER, frozen, text_of, unmarked
 from runwright.streams.snapshot import RegimeInputSnapshot, Selected, SnapshotInvalid, select
 
 Mode: TypeAlias = Literal["truth", "hysteresis"]
@@ -38,54 +45,15 @@ ErrorKind: TypeAlias = Literal[
     "engine_nondeterministic",
 ]
 
-#: The longest output and decision, in bytes as an entry holds them: JSON text in a JSON string.
-ANSWER_MAX: Final = 7 * 1024
-#: The longest state, in bytes.
-STATE_MAX: Final = 64 * 1024
-#: How deep an answer may nest.
-DEPTH_MAX: Final = 32
-#: Integers beyond do not survive every JSON reader.
-INT_MAX: Final = 2**53 - 1
-#: Text that cannot outgrow ANSWER_MAX when its quotes are escaped.
-_SURELY_SHORT: Final = ANSWER_MAX // 2 - 1
-
 
 class MonotonicityViolation(ValueError):
     """An engine was asked about a time that is not after the one its state is from."""
 
 
-class OutputInvalid(ValueError):
-    """What an engine answered cannot be kept."""
-
-
-class NoObject(OutputInvalid):
-    """The output is no JSON object."""
-
-
-class NotJson(OutputInvalid):
-    """A value in the answer is of a type that JSON does not have."""
-
-
-class NumberNotFinite(OutputInvalid):
-    """A number in the answer is NaN or an infinity."""
-
-
-class NumberTooLarge(OutputInvalid):
-    """An integer in the answer is beyond 2**53 - 1."""
-
-
-class TooLarge(OutputInvalid):
-    """The answer has too many bytes."""
-
-
-class NoDecision(OutputInvalid):
-    """A hysteresis engine answered without a decision, its selected output or a state."""
-
-
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution of an engine, as data."""
 
-    #: "package.module:callable".
+    #: "package.module:callable", or "cmd: program arguments".
     engine: str
     mode: Mode = "truth"
     symbol: str
@@ -187,6 +155,8 @@ class HysteresisAnswer(NamedTuple):
 
 
 Engine: TypeAlias = Callable[..., Any]
+#: What the reference of an engine begins with that is a program.
+PROGRAM: Final = "cmd:"
 
 
 def execute(request: EngineRequest) -> Result:
@@ -229,6 +199,8 @@ def _called(request: EngineRequest, selected: Selected | None) -> Result:
         raise
     except MonotonicityViolation as error:
         return _failed("hysteresis_monotonicity_violation", error)
+    except OutputInvalid as error:
+        return _failed("engine_output_invalid", error)
     # An engine may raise anything, exit included; it fails this run alone, on the record.
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the one that the comment explains
         return _failed("engine_failure", error)
@@ -246,6 +218,10 @@ def load(reference: str) -> Engine:
     engine = _ENGINES.get(reference)
     if engine is not None:
         return engine
+    if reference.startswith(PROGRAM):
+        from runwright.streams.program import program  # lazy: few engines are programs
+
+        return _ENGINES.setdefault(reference, program(reference.removeprefix(PROGRAM)))
     name, _, attribute = reference.partition(":")
     if not name or not attribute.isidentifier():
         raise InvalidSpec(f"engine.ref {reference!r} is not of the form package.module:callable")
@@ -298,113 +274,16 @@ def _decided(answer: Any) -> Result:
 
 def decided(decision: Any, state: Any) -> Result:
     """Return a decision, its selected output and a state as texts. Raises: OutputInvalid."""
-    plain = _plain(decision, 0)
-    if not isinstance(plain, dict) or plain.get("selected_output") is None:
+    whole = plain(decision, 0)
+    if not isinstance(whole, dict) or whole.get("selected_output") is None:
         raise NoDecision("a decision is an object with a selected_output")
     if state is None:
         raise NoDecision("a hysteresis engine leaves a state")
-    output = answer_text(plain["selected_output"], what="selected output")
-    kept = text_of(_plain(state, 0))
+    output = answer_text(whole["selected_output"], what="selected output")
+    kept = text_of(plain(state, 0))
     if len(kept.encode()) > STATE_MAX:
         raise TooLarge(f"the state has more than {STATE_MAX} bytes")
-    return Result(output=output, decision=answer_text(plain, what="decision"), state=kept)
-
-
-def answer_text(answer: Any, *, what: str) -> str:
-    """Return an object as compact JSON with sorted keys. Raises: OutputInvalid."""
-    if not isinstance(answer, dict | msgspec.Struct) or not _fits((answer,), (), 0):
-        answer = _plain(answer, 0)
-        if type(answer) is not dict or is_marker(answer):
-            raise NoObject(f"the {what} is no object")
-    text = text_of(answer)
-    if len(text) > _SURELY_SHORT and len(msgspec.json.encode(text)) > ANSWER_MAX:
-        raise TooLarge(f"the {what} has more than {ANSWER_MAX} bytes")
-    return text
-
-
-def _fits(values: Any, keys: Any, depth: int) -> bool:
-    """Say whether values are plain JSON already; the hot path, so it names no reason."""
-    for key in keys:
-        if type(key) is not str or not key.isascii():
-            return False
-    for value in values:
-        kind = type(value)
-        if kind is str:
-            if not value.isascii():
-                return False
-        elif kind is float:
-            if not isfinite(value):
-                return False
-        elif kind is int:
-            if not -INT_MAX <= value <= INT_MAX:
-                return False
-        elif value is None or kind is bool:
-            pass
-        elif depth >= DEPTH_MAX:
-            return False
-        elif kind is dict:
-            if not _fits(value.values(), value, depth + 1):
-                return False
-        elif kind is list or kind is tuple:
-            if not _fits(value, (), depth + 1):
-                return False
-        elif not _is_plain(kind) or not _fits(astuple(value), (), depth + 1):
-            return False
-    return True
-
-
-def _is_plain(kind: Any) -> bool:
-    """Say whether a type is a struct that is written with all its fields under their names."""
-    known = _PLAIN.get(kind)
-    if known is None:
-        known = issubclass(kind, msgspec.Struct)
-        if known:
-            settings = kind.__struct_config__
-            is_whole = not (settings.omit_defaults or settings.tag or settings.array_like)
-            known = is_whole and kind.__struct_encode_fields__ == kind.__struct_fields__
-        _PLAIN[kind] = known
-    return known
-
-
-#: Type -> whether it is such a struct.
-_PLAIN: Final[dict[type, bool]] = {}
-
-
-def _plain(value: Any, depth: int) -> Any:
-    """Return a value as plain JSON, structs and dataclasses as objects. Raises: OutputInvalid."""
-    if value is None or value is MISSING or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return _plain_text(value)
-    if isinstance(value, int):
-        if not -INT_MAX <= value <= INT_MAX:
-            raise NumberTooLarge(f"{value} is beyond 2**53 - 1")
-        return int(value)
-    if isinstance(value, float):
-        if not isfinite(value):
-            raise NumberNotFinite(f"{value} is not finite")
-        return float(value)
-    if depth >= DEPTH_MAX:
-        raise NotJson(f"it nests deeper than {DEPTH_MAX}")
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth + 1) for item in value]
-    pairs: dict[Any, Any]
-    if isinstance(value, Mapping):
-        pairs = dict(value)
-    elif isinstance(value, msgspec.Struct):
-        pairs = {name: getattr(value, name) for name in value.__struct_fields__}
-    elif is_dataclass(value) and not isinstance(value, type):
-        pairs = {field.name: getattr(value, field.name) for field in fields(value)}
-    else:
-        raise NotJson(f"{type(value).__name__} is no JSON value")
-    if not all(isinstance(key, str) for key in pairs):
-        raise NotJson("a key is no text")
-    return {_plain_text(key): _plain(item, depth + 1) for key, item in pairs.items()}
-
-
-def _plain_text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise NotJson("a text holds a lone surrogate") from error
-    return str.__str__(text)
+    told = answer_text(whole, what="decision")
+    if kept_size(output, told) > ANSWER_MAX:
+        raise TooLarge(f"decision and output have more than {ANSWER_MAX} bytes")
+    return Result(output=output, decision=told, state=kept)

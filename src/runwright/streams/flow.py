@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from runwright.kernel.workload import Decoded, Flow
 from runwright.streams.cuts import grid_of
 from runwright.streams.decode import Decoder
-from runwright.streams.spec import Source, StreamSpec, retry_of
+from runwright.streams.events import messages_of
+from runwright.streams.spec import StreamSpec, retry_of
 
 
 def _no_header(source_id: str) -> str:  # noqa: ARG001
     return ""
-
-
-def _columns(source: Source, header_of: Callable[[str], str]) -> Sequence[str]:
-    """Return the names of the columns of a source, where it keeps them aside."""
-    header = header_of(source.source_id)
-    if not header or source.mapping is None:
-        return ()
-    return next(csv.reader([header], delimiter=source.mapping.delimiter))
 
 
 def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> Flow:
@@ -36,7 +28,7 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         decoder = decoders.get(source_id)
         if decoder is None:
             source = by_name[source_id]
-            decoder = decoders[source_id] = Decoder.of(source, _columns(source, header_of))
+            decoder = decoders[source_id] = Decoder.of(source, header_of(source_id))
         return Decoded(*decoder.decode(items, received_ms))
 
     def next_ms(last_ms: int | None, opened_ms: int) -> int:
@@ -60,6 +52,7 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         decode=decode,
         next_ms=next_ms,
         published=published,
+        said=messages_of,
         skips_missed=spec.scheduler.on_restart == "skip",
         block_max=1_000 if spec.buffer.group_commit_ms else 1,
         ingestion_retry=retry_of(spec.ingestion_retry),

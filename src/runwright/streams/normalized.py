@@ -133,6 +133,18 @@ EVENT_TYPES: Final[Mapping[str, type[msgspec.Struct]]] = {
         DecodeFailure,
     )
 }
-#: Event types whose failures or snapshots the streams themselves look for.
+#: Event type -> the keys that its `normalized` must have.
+REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(field.name for field in msgspec.structs.fields(kind) if field.required)
+    for name, kind in EVENT_TYPES.items()
+}
+#: The keys that are numbers with a fraction.
+FLOATS: Final = frozenset(
+    field.name
+    for kind in EVENT_TYPES.values()
+    for field in msgspec.structs.fields(kind)
+    if field.type is float
+)
+#: Event types that streams make or look for.
 DECODE_FAILURE: Final = DecodeFailure.__name__
 SNAPSHOT_INPUTS: Final = SnapshotInputs.__name__

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from runwright.kernel.canonical import digest_of
+from runwright.kernel.errors import require
 from runwright.kernel.run import Cut, Memory, Outcome, RunPlan
 from runwright.streams.calls import outcome_of, request_of
 from runwright.streams.engine import EngineRequest, Result
@@ -89,9 +90,13 @@ def replay_tick(
     """Execute one tick again. Raises: inputs-retired."""
     lines: list[bytes] = []
     bounds: list[tuple[RunPlan, int, int]] = []
+    # All of them first: of a tick that cannot be told whole, nothing is.
+    read = {
+        run.key: records(_cut_of(run)) for run in tick.runs if _is_derived(tick.outcomes[run.key])
+    }
     for run in tick.runs:
         begins = len(lines)
-        lines += _again(so_far, run, tick.outcomes[run.key], records, execute)
+        lines += _again(so_far, run, tick.outcomes[run.key], read.get(run.key, ()), execute)
         bounds.append((run, begins, len(lines)))
     so_far.ticks += 1
     so_far.runs += len(tick.runs)
@@ -109,16 +114,14 @@ def _again(
     so_far: Replay,
     run: RunPlan,
     recorded: Outcome,
-    records: Callable[[Cut], Sequence[bytes]],
+    inputs: Sequence[bytes],
     execute: Callable[[EngineRequest], Result],
 ) -> list[bytes]:
     """Return the events of one run, executed again."""
     before = so_far.memory.get(run.key)
-    kind = recorded.value.get("error_kind", "")
-    if recorded.status == "done" or kind in DERIVED:
+    if _is_derived(recorded):
         so_far.executed += 1
-        assert run.cut is not None  # noqa: S101
-        result = execute(request_of(run, records(run.cut), before))
+        result = execute(request_of(run, inputs, before))
         outcome = outcome_of(run, result, before)
         # How often it was tried is of its moment; what ended it is not.
         outcome = msgspec.structs.replace(outcome, attempts=recorded.attempts)
@@ -130,6 +133,16 @@ def _again(
     )
     so_far.memory[run.key] = left
     return run_events(run, outcome, before["publish_seq"] if before else 0)
+
+
+def _is_derived(recorded: Outcome) -> bool:
+    """Say whether what came of a run follows from the log."""
+    return recorded.status == "done" or recorded.value.get("error_kind", "") in DERIVED
+
+
+def _cut_of(run: RunPlan) -> Cut:
+    require(run.cut is not None, "a run of a stream has a cut")
+    return cast("Cut", run.cut)
 
 
 def _compare(
@@ -163,7 +176,7 @@ def _first_difference(
         other = msgspec.json.decode(replayed[index]) if index < len(replayed) else None
         if one == other:
             continue
-        path, left, right = first_difference(one, other)
+        path, left, right = _difference(one, other)
         return Difference(
             symbol=run.key,
             run_id=run_id,
@@ -182,6 +195,13 @@ def _first_difference(
         published=b"\n".join(published).decode(errors="replace"),
         replayed=b"\n".join(replayed).decode(),
     )
+
+
+def _difference(one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Return where two events differ; of events of two types, the types say most."""
+    if one and other and one["event_type"] != other["event_type"]:
+        return "event_type", one["event_type"], other["event_type"]
+    return first_difference(one, other)
 
 
 def first_difference(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:

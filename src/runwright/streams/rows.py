@@ -8,17 +8,19 @@ the contract has no null for it.
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from runwright.streams.contracts import VERSION, kept_text
 from runwright.streams.failure import Unreadable
-from runwright.streams.normalized import EVENT_TYPES, INSTANT_MAX
+from runwright.streams.normalized import FLOATS, INSTANT_MAX, REQUIRED
 from runwright.streams.spec import Mapped, Source
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -34,28 +36,38 @@ _FLAGS: Final = frozenset(["normalized.is_final"])
 _LEVELS: Final = frozenset(["normalized.bids", "normalized.asks"])
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 #: The fields that a row must fill, beside those of its event type.
-_NEEDED: Final = frozenset(["symbol", "event_type"])
+_NEEDED: Final = ("symbol", "event_type")
 
 
 class Rows:
     """The mapping of one source, ready for its rows."""
 
     def __init__(self, source: Source, mapping: Mapped, header: Sequence[str] = ()) -> None:
-        self.header: tuple[str, ...] = tuple(header) or mapping.header
         self._mapping = mapping
         self._format = source.format
+        self.header: tuple[str, ...] = mapping.header
+        if header and not self.header:
+            self._take_header(header)
         self._fixed = {
             "source_id": source.source_id,
             **({"symbol": source.symbols[0]} if len(source.symbols) == 1 else {}),
             **({"event_type": mapping.event_type} if mapping.event_type else {}),
             **mapping.constants,
         }
+        self._readers = {
+            field: self._reader_of(field) for field in (*self._fixed, *mapping.columns)
+        }
 
     def read_header(self, line: bytes) -> None:
         """Take the names of the columns from the first line. Raises: Unreadable."""
-        self.header = tuple(
-            name.strip() for name in self._cells(line.removeprefix(b"\xef\xbb\xbf"))
-        )
+        self._take_header(self._cells(line))
+
+    def _take_header(self, names: Sequence[str]) -> None:
+        # A byte order mark stands before the first name of many a file.
+        header = tuple(name.removeprefix("\ufeff").strip() for name in names)
+        if len(set(header)) != len(header):
+            raise Unreadable("parse_error", "a column stands twice in the first line")
+        self.header = header
 
     def row_of(self, item: bytes) -> Mapping[str, Any]:
         """Return an item as a row: column -> value. Raises: Unreadable."""
@@ -98,32 +110,40 @@ class Rows:
         if encoding:
             event["raw_payload_encoding"] = encoding
         for field, value in self._fixed.items():
-            _put(event, field, self._value(field, value, "constants"))
+            self._put(event, field, value, "constants")
         for field, column in self._mapping.columns.items():
             if column not in row:
                 raise Unreadable("missing_required_field", f"no column {column!r}")
-            _put(event, field, self._value(field, row[column], column))
-        self._require(event)
+            self._put(event, field, row[column], column)
+        _require(event)
         try:
             return _ENCODER.encode(event)
         except OverflowError as error:
             raise Unreadable("schema_mismatch", "a number beyond 64 bits") from error
 
-    def _value(self, field: str, value: Any, column: str) -> Any:
-        if value is None or value == "":
-            return msgspec.UNSET
+    def _reader_of(self, field: str) -> Callable[[Any, str], Any]:
         if field in _INSTANTS:
-            return _instant(value, self._mapping.time_unit, column)
-        return _reader_of(field)(value, column)
+            return partial(_instant, self._mapping.time_unit)
+        return _reader_of(field)
 
-    def _require(self, event: dict[str, Any]) -> None:
-        """Refuse what was left empty and may not be. Raises: Unreadable."""
-        for name in sorted(_NEEDED - event.keys()):
+    def _put(self, event: dict[str, Any], field: str, value: Any, column: str) -> None:
+        """Set a field by its dotted path; what was left empty stays as it was, or out."""
+        if value is None or value == "":
+            return
+        *path, name = field.split(".")
+        for part in path:
+            event = event.setdefault(part, {})
+        event[name] = self._readers[field](value, column)
+
+
+def _require(event: Mapping[str, Any]) -> None:
+    """Refuse what was left empty and may not be. Raises: Unreadable."""
+    for name in _NEEDED:
+        if name not in event:
             raise Unreadable("missing_required_field", f"{name} is empty")
-        kind = EVENT_TYPES.get(event["event_type"])
-        for field in msgspec.structs.fields(kind) if kind else ():
-            if field.required and field.name not in event["normalized"]:
-                raise Unreadable("missing_required_field", f"normalized.{field.name} is empty")
+    for name in REQUIRED.get(event["event_type"], ()):
+        if name not in event["normalized"]:
+            raise Unreadable("missing_required_field", f"normalized.{name} is empty")
 
 
 def _object(item: bytes) -> Mapping[str, Any]:
@@ -140,16 +160,6 @@ def _object(item: bytes) -> Mapping[str, Any]:
     return row
 
 
-def _put(event: dict[str, Any], field: str, value: Any) -> None:
-    """Set a field by its dotted path; what was left empty stays as it was, or out."""
-    if value is msgspec.UNSET:
-        return
-    *path, name = field.split(".")
-    for part in path:
-        event = event.setdefault(part, {})
-    event[name] = value
-
-
 # --------------------------------------------------------------------------------------- values
 
 
@@ -164,16 +174,8 @@ def _reader_of(field: str) -> Callable[[Any, str], Any]:
         return _levels
     if field == "normalized.side":
         return _side
-    is_known = field.count(".") == 1 and field.partition(".")[2] in _FLOATS
+    is_known = field.count(".") == 1 and field.partition(".")[2] in FLOATS
     return _number if is_known else _leaf
-
-
-_FLOATS: Final = frozenset(
-    field.name
-    for kind in EVENT_TYPES.values()
-    for field in msgspec.structs.fields(kind)
-    if field.type is float
-)
 
 
 def _text(value: Any, column: str) -> str:
@@ -182,25 +184,25 @@ def _text(value: Any, column: str) -> str:
     return str(value)
 
 
-def _decimal(value: Any, column: str) -> Decimal:
-    """Return a number exactly as it is written. Raises: Unreadable."""
+def _written(value: Any, column: str) -> str:
+    """Return a number as it is written. Raises: Unreadable."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Unreadable("schema_mismatch", f"{column}: {type(value).__name__} is no number")
     text = value.strip() if isinstance(value, str) else repr(value)
     if not _NUMBER.fullmatch(text):
         raise Unreadable("parse_error", f"{column}: {text[:40]!r} is no number")
-    return Decimal(text)
+    return text
 
 
 def _number(value: Any, column: str) -> float:
-    found = float(_decimal(value, column))
-    if found in (float("inf"), float("-inf")):
+    found = float(_written(value, column))
+    if math.isinf(found):
         raise Unreadable("schema_mismatch", f"{column}: beyond what a number holds")
     return found
 
 
 def _whole(value: Any, column: str) -> int:
-    found = _decimal(value, column)
+    found = Decimal(_written(value, column))
     if found != found.to_integral_value():
         raise Unreadable("schema_mismatch", f"{column}: {found} is not whole")
     return _bounded(found, column)
@@ -212,10 +214,10 @@ def _bounded(found: Decimal, column: str) -> int:
     return int(found)
 
 
-def _instant(value: Any, unit: str, column: str) -> int:
+def _instant(unit: str, value: Any, column: str) -> int:
     """Return an instant in ms; what is finer is cut off. Raises: Unreadable."""
     if unit != "iso":
-        found = _decimal(value, column).scaleb(_SCALES[unit])
+        found = Decimal(_written(value, column)).scaleb(_SCALES[unit])
         return _bounded(found.to_integral_value("ROUND_FLOOR"), column)
     if not isinstance(value, str):
         raise Unreadable("schema_mismatch", f"{column}: {type(value).__name__} is not ISO 8601")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from runwright.kernel.errors import InvalidSpec
 from runwright.kernel.ports import Row
 from runwright.kernel.workload import Rows
 from runwright.streams.contracts import RawMarketEvent
-from runwright.streams.normalized import EVENT_TYPES, INSTANT_MAX
+from runwright.streams.normalized import INSTANT_MAX, REQUIRED
 from runwright.streams.spec import (
     RETRIES,
     Bounds,
@@ -176,7 +176,7 @@ def _check_mapping(key: str, source: Source, mapping: Mapped, spec: StreamSpec) 
         raise InvalidSpec(f"{key}.columns: symbol is needed, as the source has several")
     if "recv_ts_ms" not in given and spec.scheduler.time == "events":
         raise InvalidSpec(f"{key}.columns: recv_ts_ms is needed: scheduler.time is events")
-    for name in _required(mapping.event_type):
+    for name in REQUIRED.get(mapping.event_type, ()):
         if f"normalized.{name}" not in given:
             raise InvalidSpec(f"{key}.columns: {mapping.event_type} needs normalized.{name}")
     if len(mapping.delimiter) != 1 or mapping.delimiter in '"\r\n\0':
@@ -188,14 +188,6 @@ def _check_mapping(key: str, source: Source, mapping: Mapped, spec: StreamSpec) 
     missing = sorted(set(mapping.columns.values()) - set(mapping.header))
     if mapping.header and missing:
         raise InvalidSpec(f"{key}.columns: {missing[0]} is not in the header")
-
-
-def _required(event_type: str) -> Iterator[str]:
-    kind = EVENT_TYPES.get(event_type)
-    if kind is not None:
-        from msgspec.structs import fields  # lazy: only a spec with a mapping
-
-        yield from (field.name for field in fields(kind) if field.required)
 
 
 # ---------------------------------------------------------------------------- ticks and engine

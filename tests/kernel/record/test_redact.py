@@ -122,7 +122,7 @@ def test_what_fits_is_kept_as_it_is() -> None:
     capture.feed(SECRET.encode()[5:] + b"\n")
     kept = capture.close("stdout")
     assert kept is not None
-    blob, content = kept
+    blob, content = kept.blob, kept.content
     assert content.data == b"line one\n[secret:TOKEN]\n"
     assert blob.digest == content.digest == hashlib.sha256(SALT + content.data).hexdigest()
     assert (blob.name, blob.size, blob.salted, blob.masked) == ("stdout", 24, True, 1)

@@ -13,6 +13,7 @@ from runwright.kernel.canonical import digest, encode
 from runwright.kernel.record import entries, ledger
 from runwright.kernel.record.entries import decode
 from runwright.kernel.record.ledger import Head, SealRow, StoredEntry
+from runwright.kernel.record.papers import SENTENCES as OF_THE_OUTBOX
 from runwright.kernel.record.verify import (
     SENTENCES,
     Report,
@@ -41,6 +42,7 @@ from tests.kernel.record.forge import (
     public,
     rewritten,
 )
+from tests.kernel.record.test_logged import WORDS as OF_LOGS
 from tests.kernel.record.test_signed import WORDS as OF_PEOPLE
 
 #: Entries: 0 opened, 1 applied, 2..7 first round (2 runs), 8 stepped, 9..14 second round.
@@ -555,7 +557,8 @@ def test_a_roster_with_a_key_twice_is_named() -> None:
 
 
 def test_every_sentence_has_a_forger() -> None:
-    assert {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE == set(SENTENCES)
+    stated = {word for word, _, _ in FORGERS} | OF_A_PART | OF_PEOPLE | OF_LOGS | {*OF_THE_OUTBOX}
+    assert stated == set(SENTENCES)
 
 
 # ----------------------------------------------------------------------------- what is accepted

@@ -19,7 +19,7 @@ from tests.streams.given import AT_MS, inputs, request
 
 STEP_MS = 180_000
 UP, CHOP, SQUEEZE = "TREND_BUILD_UP", "CHOP_BALANCED", "SQUEEZE_UP"
-ENGINE = "runwright.streams.engines.hysteresis:run"
+ENGINE = "runwright.streams.engines.hysteresis:engine"
 
 
 def seen(regime: str, confidence: float = 0.9, *, step: int = 1) -> RegimeOutput:

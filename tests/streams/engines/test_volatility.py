@@ -10,7 +10,7 @@ from runwright.streams.engine import execute
 from runwright.streams.regime import REGIMES, ExplainabilityValidationError, RegimeOutput
 from tests.streams.given import AT_MS, inputs, request, tick
 
-ENGINE = "runwright.streams.engines.volatility:run"
+ENGINE = "runwright.streams.engines.volatility:engine"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,35 @@ def test_its_limits_are_configuration() -> None:
     market = {"price": 2, "vwap": 1.0, "atr_z": 1.5, "range_expansion": 2.0}
     asked = request(ENGINE, inputs(market=market), config='{"wide_z":2.0}')
     assert json.loads(execute(asked).output)["regime"] == "CHOP_BALANCED"
+
+
+def test_the_price_is_held_against_the_level_that_its_configuration_names() -> None:
+    """Above the vwap and below the mean of its closes: the configuration says which one counts."""
+    market = {
+        "price": 2,
+        "vwap": 1.0,
+        "atr_z": -1.5,
+        "range_expansion": 1.0,
+        "structure_levels": {"mean_20": 3.0},
+    }
+    plain = execute(request(ENGINE, inputs(market=market)))
+    asked = execute(request(ENGINE, inputs(market=market), config='{"level":"mean_20"}'))
+    assert json.loads(plain.output)["regime"] == "SQUEEZE_UP"
+    assert json.loads(asked.output)["regime"] == "SQUEEZE_DOWN"
+
+
+@pytest.mark.parametrize("levels", [{}, None, {"mean_20": None}, {"mean_50": 3.0}])
+def test_a_level_that_was_not_given_explains_nothing(levels: object) -> None:
+    """Nothing else stands in for it, the vwap neither."""
+    market = {
+        "price": 2,
+        "vwap": 1.0,
+        "atr_z": -1.5,
+        "range_expansion": 1.0,
+        "structure_levels": levels,
+    }
+    result = execute(request(ENGINE, inputs(market=market), config='{"level":"mean_20"}'))
+    assert result.error_detail == "ExplainabilityValidationError"
 
 
 @pytest.mark.parametrize(

@@ -652,7 +652,10 @@ class Conductor:
         row = self._known.spec(kind, name)
         if row is None:
             message = f"no {kind} spec of the name {name!r} was applied"
-            raise UnknownName(message)
+            others = self._store.rows("spec", {"name": name}, columns=("kind",))
+            is_stream = any(row["kind"] == "streams" for row in others) and kind != "streams"
+            hint = f"It is a stream: runwright streams run {name}" if is_stream else ""
+            raise UnknownName(message, hint=hint)
         if self._spec_of is None or self._spec_of[0] is not row:
             body = row["body"]
             self._spec_of = row, Spec(kind, name, body, decode_spec(workload, body), is_kept=True)

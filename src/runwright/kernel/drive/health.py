@@ -6,6 +6,7 @@ and the domain that is at fault.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -51,6 +52,10 @@ class Health:
         self.counters: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
         self.gauges: dict[str, float] = {}
         self._recent: dict[str, deque[float]] = {}
+        for domain in ("buffer", "publish"):
+            # A series that is not there yet looks like one that nobody measures.
+            self.count("backpressure.count", 0, domain=domain)
+            self.count("backpressure.blocked_ms", 0, domain=domain)
 
     def change(self, action: str) -> None:
         """Go to the state that an action leads to. Raises: usage where that is not allowed."""
@@ -88,7 +93,8 @@ class Health:
         for metric, values in self._recent.items():
             ranked = sorted(values)
             for quantile in ("0.5", "0.99"):
-                yield metric, quantile, ranked[int(float(quantile) * (len(ranked) - 1))]
+                place = max(0, math.ceil(float(quantile) * len(ranked)) - 1)
+                yield metric, quantile, ranked[place]
 
     def report(self) -> Mapping[str, Any]:
         """Return all of it as one JSON value."""
@@ -134,7 +140,7 @@ class Metrics(msgspec.Struct, frozen=True):
         for item in report["quantiles"]:
             name = self._name(item["name"])
             labels = {"quantile": item["quantile"]}
-            lines.setdefault(name, []).insert(0, _line(name, stream, labels, item["value"]))
+            lines.setdefault(name, []).append(_line(name, stream, labels, item["value"]))
         for dotted, value in report["gauges"].items():
             name = self._name(dotted)
             kinds[name] = "gauge"

@@ -6,7 +6,7 @@ several files comes in as it happened, whatever the size of a chunk.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -120,9 +120,16 @@ class Inflow:
                 feed.source.acknowledge(position["at"])
 
     def wait_s(self) -> float | None:
-        """Return seconds until a source that was away is asked again; 0 when one has more."""
+        """Return seconds until a source is to be asked again that wakes nobody, or was away.
+
+        None: none has to be; a pause asks no source.
+        """
+        if self._is_paused:
+            return None
         now_s = self._clock.monotonic_s()
         waits = [max(0.0, feed.next_s - now_s) for feed in self._feeds if feed.failures]
+        looks = (feed.source.look_s for feed in self._feeds if not feed.source.is_over)
+        waits += [look_s for look_s in looks if look_s is not None]
         return min(waits, default=None)
 
     def pause(self) -> None:
@@ -189,18 +196,25 @@ class Inflow:
         return None
 
     def _merged(self, most: int) -> Taken | None:
-        """Return events up to the instant that every source has reached."""
+        """Return events up to the instant that every source has reached.
+
+        Events of one instant come in the order of the sources, however they were brought: so those
+        of that last instant wait while a source before theirs may bring more of it.
+        """
         live = [feed for feed in self._feeds if not (feed.source.is_over and not feed.waiting)]
         if not live or any(not feed.waiting for feed in live):
             return None
-        horizon = min(_stamps(feed)[-1] for feed in live)
-        counts = [(feed, bisect_right(_stamps(feed), horizon)) for feed in live]
-        if sum(count for _, count in counts) > most:
-            merged = sorted(stamp for feed, count in counts for stamp in _stamps(feed)[:count])
-            # All events of one instant stay together where they fit.
-            horizon = merged[most - 1]
-            counts = [(feed, bisect_right(_stamps(feed), horizon)) for feed in live]
-        return self._cut([(feed, count) for feed, count in counts if count], stamped=True)
+        stamps = [_stamps(feed) for feed in live]
+        if len(live) == 1:
+            return self._cut([(live[0], min(most, len(stamps[0])))], stamped=True)
+        horizon, last = min((found[-1], own) for own, found in enumerate(stamps))
+        ends = [
+            (bisect_right if own <= last else bisect_left)(found, horizon)
+            for own, found in enumerate(stamps)
+        ]
+        order = sorted((stamp, own) for own, end in enumerate(ends) for stamp in stamps[own][:end])
+        counts = Counter(own for _, own in order[:most])
+        return self._cut([(live[own], counts[own]) for own in sorted(counts)], stamped=True)
 
     def _cut(self, counts: Sequence[tuple[_Feed, int]], *, stamped: bool) -> Taken:
         """Take so many events of each feed, in order of their stamps where that counts."""
@@ -221,7 +235,9 @@ class Inflow:
                 feed.waiting.popleft()
                 positions[name] = {"at": waiting.after, "skip": 0}
             else:
-                positions[name] = {"at": waiting.before, "skip": stop}
+                # What a source without positions brings after a restart is not what it brought.
+                skip = 0 if waiting.after is None else stop
+                positions[name] = {"at": waiting.before, "skip": skip}
         if stamped and len(counts) > 1:
             order = sorted(range(len(stamps)), key=stamps.__getitem__)
             stamps = [stamps[index] for index in order]

@@ -175,7 +175,7 @@ class Outbox:
         wanted = {"state": "open", "sink": name}
         rows = self._store.rows("paper", wanted, order="seq", limit=READ_MAX)
         rows.sort(key=lambda row: (row["seq"], row["idx"]))
-        free, due_ms = self._free(rows)
+        free, due_ms = self._free(name, rows)
         takes_many = getattr(self._sinks.get(name), "is_batched", False)
         written: list[Row] = []
         while len(written) < free:
@@ -190,14 +190,19 @@ class Outbox:
             written += map(self._delivered, rows[len(written) : many])
         return _Page(written, due_ms, is_blocked=free < len(rows), left=free)
 
-    def _free(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
+    def _free(self, name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
         """Return how many papers may leave now, and when the first that has to wait is due."""
+        longest_ms = int(self._retry(name).max_s * 1000)
         for index, row in enumerate(rows):
             if row["sealed_size"] > self._writer.sealed.size:
                 return index, None
-            if row["next_ms"] > self._clock.now_ms():
+            # Who would have to wait for longer than anything waits: the clock was put back.
+            if 0 < row["next_ms"] - self._clock.now_ms() <= longest_ms:
                 return index, row["next_ms"]
         return len(rows), None
+
+    def _retry(self, name: str) -> Retry:
+        return self.limits[name].retry if name in self.limits else RETRY
 
     def _deliver(self, rows: Sequence[Mapping[str, Any]]) -> Exception | None:
         """Deliver papers of one sink together; return why it did not work. Raises: halt."""
@@ -234,7 +239,7 @@ class Outbox:
     def _deferred(self, row: Mapping[str, Any], error: Exception) -> Row:
         """Return the row that says when the first of papers that did not leave is due again."""
         attempts, name = row["attempts"] + 1, row["sink"]
-        retry = self.limits[name].retry if name in self.limits else RETRY
+        retry = self._retry(name)
         wait_s = delay_s(retry, attempts) or retry.max_s
         fields = {"sink": name, "name": row["name"], "attempts": attempts}
         self._messages("delivery.deferred", str(error), level="warning", **fields)

@@ -7,6 +7,7 @@ buffer that is full, an outbox that nobody empties. Nothing is dropped.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -17,14 +18,15 @@ from runwright.kernel.drive.health import Health
 from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
+from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
 from runwright.kernel.ports import Bell
-from runwright.kernel.record.entries import Actor, Draft, StreamOpened, TickPassed
-from runwright.kernel.run import Scheduled
+from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
+from runwright.kernel.run import Scheduled, Tick
 from runwright.kernel.workload import Flow
 
 #: Ticks conducted in a row before events are taken in and outputs delivered again.
-TICKS_MAX: Final = 64
+TICKS_MAX: Final = 16
 #: The longest wait between two looks, seconds.
 LOOK_S: Final = 30.0
 #: Seconds between two reports of the state.
@@ -51,6 +53,16 @@ class Stream(NamedTuple):
     is_verbose: bool = False
 
 
+class _Begun(NamedTuple):
+    """A tick that was given to the conductor."""
+
+    planned_ms: int
+    at_ms: int
+    at_s: float
+    #: The tick before it.
+    before_ms: int | None
+
+
 class Streaming:
     """Runs one stream until it is asked to stop, or until nothing will ever come again."""
 
@@ -64,10 +76,16 @@ class Streaming:
         self._stream = stream
         self._stop = stop
         self.health = Health()
+        #: Ticks that are under way, and how many were given since others had their turn.
+        self._began: deque[_Begun] = deque()
+        self._given = 0
         self._told_s = 0.0
         self._last_ms: int | None = None
+        #: The last tick that was conducted, neither skipped nor refused.
+        self._cut_ms: int | None = None
         self._opened_ms: int | None = None
         self._full_since_s: float | None = None
+        self._buffer_full_s = 0.0
         #: Called with the summary, at most once a second.
         self.watch: Callable[[Mapping[str, Any]], None] | None = None
         stop.on(bell.wake)
@@ -107,15 +125,29 @@ class Streaming:
         wanted = {"kind": self._kind, "name": self._name, "scheduled": 1}
         last = store.rows("tick", wanted, order="-last_ms", limit=1)
         self._last_ms = last[0]["last_ms"] if last else None
+        last = store.rows("tick", {**wanted, "state": "closed"}, order="-last_ms", limit=1)
+        self._cut_ms = last[0]["last_ms"] if last else None
         (spec,) = store.rows("spec", {"kind": self._kind, "name": self._name})
         if spec["opened_ms"]:
             self._opened_ms = spec["opened_ms"]
         elif self._flow.time == "clock":
             self._say_opened(now_ms)
+        else:
+            self._open_history()
         if self._last_ms is not None:
             self._log.close_through(self._last_ms)
             if self._flow.skips_missed and self._flow.time == "clock":
                 self._skip_missed(now_ms)
+
+    def _open_history(self) -> None:
+        """Open a stream of history just before its first event; what is no event has no time.
+
+        Whoever died before this was said finds the same instant in the log.
+        """
+        if self._log.last_ms <= 0:
+            return
+        stamps = (record.ingest_ts_ms for record in self._log.records(1, self._log.last_seq))
+        self._say_opened(next(stamp for stamp in stamps if stamp > 0) - 1)
 
     def _say_opened(self, opened_ms: int) -> None:
         body = StreamOpened(kind=self._kind, name=self._name, opened_ms=opened_ms)
@@ -145,9 +177,13 @@ class Streaming:
 
     def _close(self) -> None:
         """Stop taking in; what is under way has ended, what waits in the outbox stays there."""
-        self.health.change("drain")
+        if self.health.state == "running":
+            # One that is degraded stops as it is.
+            self.health.change("drain")
         self._inflow.close()
         self._log.seal(whole=False)
+        body = ConductorStopped(reason="drained", signal=self._stop.signal)
+        self._ports.writer.commit([Draft(body=body)])
         self._deliver()
         self.health.change("stop")
         self._tell(force=True)
@@ -158,22 +194,25 @@ class Streaming:
         self.health.is_ingestion_paused = True
         self.health.fault("buffer", f"{error.code}: {error}")
         self.health.change("degrade")
-        self._failure("buffer", error.code, type(error).__name__)
+        self._failure("buffer", error.code, type(error).__name__, str(error))
         self._tell(force=True)
 
     def _is_done(self) -> bool:
-        return self._inflow.is_over and self._flow.time == "events" and self._due_ms() is None
+        """Say whether nothing will ever come again, and a tick has closed over what came."""
+        if not self._inflow.is_over or self._due_ms() is not None:
+            return False
+        return not self._log.last_seq or (self._last_ms or 0) >= self._log.last_ms
 
     # ----------------------------------------------------------------------------------- intake
 
     def _take_in(self) -> bool:
         """Take in at most one block; say whether there was anything."""
         try:
-            taken = self._inflow.take(self._log.room())
+            taken = self._inflow.take(self._log.most())
         except Deferred as error:
             # The source is asked again after its delay; what it had brought is kept.
             self.health.fault("ingest", str(error))
-            self._failure("ingest", error.code, type(error).__name__)
+            self._failure("ingest", error.code, type(error).__name__, str(error))
             return False
         if taken is None:
             self._look_at_room()
@@ -188,12 +227,13 @@ class Streaming:
             return False
         self._inflow.acknowledge(taken)
         if self._opened_ms is None:
-            self._say_opened((taken.stamps or [self._log.last_ms])[0] - 1)
+            self._open_history()
         for (source, kind), count in taken.tally.items():
             self.health.count("ingest.count", count, source_id=source, event_type=kind)
         if self._stream.is_verbose:
             self._say_ingested(taken, last)
-        self._log.seal()
+        if self._log.seal():
+            self._retire()
         return True
 
     def _say_ingested(self, taken: Taken, last: int) -> None:
@@ -209,17 +249,32 @@ class Streaming:
 
     def _look_at_room(self) -> None:
         """Pause the sources of a buffer that is full, and let them go on when it is not."""
+        if self._log.room() <= 0:
+            self._retire()
         is_full = self._log.room() <= 0
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
+            self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
-            self._ports.messages("buffer.full", level="warning", name=self._name)
+            self._ports.messages(
+                "buffer.full",
+                f"{self._log.last_seq - self._log.retired_seq} records are not retired: no intake",
+                level="warning",
+                name=self._name,
+            )
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
+            blocked_ms = int((self._ports.clock.monotonic_s() - self._buffer_full_s) * 1000)
+            self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
+
+    def _retire(self) -> None:
+        """Let go of segments whose time is over: a further tick reads after the last one's cut."""
+        if self._cut_ms is not None:
+            self._log.retire(self._log.end_at(self._cut_ms).seq)
 
     # ------------------------------------------------------------------------------------ ticks
 
@@ -239,42 +294,61 @@ class Streaming:
         return planned_ms if self._inflow.is_over and is_left and self._log.last_seq else None
 
     def _conduct_due(self) -> bool:
-        """Conduct what is due, some of it when it is much; say whether anything was."""
-        if self._is_paused():
-            return False
-        conducted = 0
-        for _ in range(TICKS_MAX):
-            planned_ms = self._due_ms()
-            if planned_ms is None or self._stop:
-                break
-            self._log.close_through(planned_ms)
-            try:
-                self._conduct(planned_ms)
-            except Deferred:
-                self._pause_scheduling("the outbox is full")
-                break
-            except Frozen as error:
-                self._pause_scheduling(str(error))
-                break
-            self._last_ms = planned_ms
-            conducted += 1
-        return conducted > 0
+        """Conduct what is due, some of it when it is much; say whether anything was.
 
-    def _conduct(self, planned_ms: int) -> None:
+        Each tick of many shares its commit with the plan of the next.
+        """
+        if self._is_paused() or self._due_ms() is None:
+            return False
+        self._given = 0
+        try:
+            self._conductor.conduct_all(self._kind, self._name, self._next_tick, heard=self._heard)
+        except (Deferred, Frozen) as error:
+            # The tick that was given last did not begin: it is due still.
+            self._last_ms = self._began.pop().before_ms
+            self._pause_scheduling(str(error))
+        return True
+
+    def _next_tick(self) -> Tick | None:
+        """Return the tick that is due now, unless others have to have their turn."""
+        if self._given == TICKS_MAX or self._stop:
+            return None
+        planned_ms = self._due_ms()
+        if planned_ms is None:
+            return None
         clock = self._ports.clock
-        began_ms, began_s = clock.now_ms(), clock.monotonic_s()
-        found = self._conductor.conduct(self._kind, self._name, Scheduled(planned_ms=planned_ms))
-        took_ms = (clock.monotonic_s() - began_s) * 1000
-        health = self.health
+        self._log.close_through(planned_ms)
+        self._began.append(_Begun(planned_ms, clock.now_ms(), clock.monotonic_s(), self._last_ms))
+        self._given += 1
+        self._last_ms = planned_ms
+        return Scheduled(planned_ms=planned_ms)
+
+    def _heard(self, found: Conducted) -> None:
+        """Count what came of a tick that is durable now."""
+        clock, health = self._ports.clock, self.health
+        begun = self._began.popleft()
+        if not found.error:
+            self._cut_ms = begun.planned_ms
         health.count("scheduler.ticks")
+        health.observe("engine.duration_ms", (clock.monotonic_s() - begun.at_s) * 1000)
         if self._flow.time == "clock":
-            health.observe("scheduler.lag_ms", max(0, began_ms - planned_ms))
-            health.observe("publish.latency_ms", max(0.0, clock.now_ms() - planned_ms))
+            health.observe("scheduler.lag_ms", max(0, begun.at_ms - begun.planned_ms))
+            health.observe("publish.latency_ms", max(0, clock.now_ms() - begun.planned_ms))
         for status, count in found.outcomes.items():
             health.count("engine.runs", count, status="completed" if status == "done" else "failed")
-        health.observe("engine.duration_ms", took_ms)
         for event_type, count in self._flow.published(found.outcomes).items():
             health.count("publish.count", count, event_type=event_type)
+        has_failed = any(status != "done" for status in found.outcomes)
+        if has_failed or self._stream.is_verbose:
+            self._say_runs(found)
+
+    def _say_runs(self, found: Conducted) -> None:
+        """Write a line for each run that failed, and for every run for who asked for them."""
+        store = self._ports.store
+        for row in store.rows("round", {"id": found.rounds[-1]}, columns=("judged_seq",)):
+            for paper in store.rows("paper", {"seq": row["judged_seq"]}, columns=("body",)):
+                for name, level, fields in self._flow.said(paper["body"]):
+                    self._ports.messages(name, level=level, **fields)
 
     def _is_paused(self) -> bool:
         """Say whether no tick may start, and look whether that is over."""
@@ -308,7 +382,9 @@ class Streaming:
             return
         if (self._ports.clock.monotonic_s() - since_s) * 1000 >= most_ms:
             self.health.change("degrade")
-            self._failure("publish", "outbox_full", "Deferred")
+            self._failure(
+                "publish", "outbox_full", "Deferred", self.health.faults.get("publish", "")
+            )
 
     # ---------------------------------------------------------------------------------- the rest
 
@@ -334,9 +410,9 @@ class Streaming:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _failure(self, domain: str, kind: str, detail: str) -> None:
+    def _failure(self, domain: str, kind: str, detail: str, text: str) -> None:
         fields = {"failure_domain": domain, "error_kind": kind, "error_detail": detail}
-        self._ports.messages("orchestrator.failure", level="error", name=self._name, **fields)
+        self._ports.messages("orchestrator.failure", text, level="error", name=self._name, **fields)
 
     def _tell(self, *, force: bool = False) -> None:
         now_s = self._ports.clock.monotonic_s()

@@ -123,6 +123,11 @@ class Writer:
         Return the seq of the first draft, which `next_seq` said before. Entries of some types are
         sealed at once, unless `seal` is False. Raises: halt.
         """
+        if blocks and not (drafts or contents or rows or erased or retired or self._staged):
+            # The way of every event of a stream: there is no entry, so nothing to fold or to seal.
+            self._require_whole()
+            self._write(Batch(blocks=list(blocks)))
+            return self.head.size
         first = self._stage(drafts, contents, rows)
         self._staged.erased.extend(erased)
         self._staged.blocks.extend(blocks)

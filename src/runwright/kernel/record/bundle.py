@@ -2,6 +2,7 @@
 
     entries.jsonl            the stored bytes, one entry a line     checkpoint      the signed head
     proofs/<seq>.tlog-proof  that an entry is in its tree           schemas/        of all entries
+    log/<digest>.head .body  blocks of input logs that runs read
     blobs/<digest>[.salt]    what the entries name                  VERIFY.md       checks by hand
     signatures.json          what agents signed of the entries, when they did
     MANIFEST.json            digest and size of every file
@@ -33,12 +34,15 @@ from runwright.kernel.record.entries import (
     Entry,
     Header,
     RoundPlanned,
+    RunFinished,
     StateReconciled,
     SuspensionRequested,
     decode,
     tail_for,
 )
-from runwright.kernel.record.ledger import SealRow, StoredEntry, Tiles, inclusion_proof
+from runwright.kernel.record.ledger import SealRow, StoredBlock, StoredEntry, Tiles, inclusion_proof
+from runwright.kernel.record.log import restored
+from runwright.kernel.record.logged import Facts
 from runwright.kernel.record.seal import (
     Checkpoint,
     Proof,
@@ -127,6 +131,35 @@ def entries_of(
     return found
 
 
+class Reading(NamedTuple):
+    """What runs read of a log: from which record on, up to where it ended for their round."""
+
+    log: str
+    first: int
+    end: int
+
+
+_FACTS: Final = msgspec.json.Decoder(Facts)
+
+
+def readings_of(
+    entries: Iterable[StoredEntry], blob: Callable[[str], Content | None]
+) -> list[Reading]:
+    """Return what the runs of planned rounds read of logs, as far as they read anything."""
+    found = []
+    for stored in entries:
+        entry = decode(stored.raw)
+        if not isinstance(entry.body, RoundPlanned):
+            continue
+        cuts = [run.cut for run in _runs(entry.body, blob) if run.cut]
+        firsts = [cut.first for cut in cuts if cut.first <= cut.last]
+        facts = next((blob(one.digest) for one in entry.blobs if one.name == "facts"), None)
+        pin = _FACTS.decode(facts.data).log if facts else None
+        if firsts and pin:
+            found.append(Reading(entry.body.name, min(firsts), pin.end))
+    return found
+
+
 #: How the bytes of entries end that say who may decide.
 _PEOPLE: Final = tuple(map(tail_for, ("person.added", "person.revoked")))
 _DECIDED: Final = tail_for("decision.made")
@@ -161,13 +194,17 @@ def with_companions(
 
 
 def _roster(planned: RoundPlanned, blob: Callable[[str], Content | None]) -> list[str]:
+    return [run.key for run in _runs(planned, blob)]
+
+
+def _runs(planned: RoundPlanned, blob: Callable[[str], Content | None]) -> list[RunPlan]:
     content = blob(planned.roster)
     if content is None:
         return []
-    return [run.key for run in msgspec.json.decode(content.data, type=list[RunPlan])]
+    return msgspec.json.decode(content.data, type=list[RunPlan])
 
 
-def write_bundle(
+def write_bundle(  # noqa: PLR0913 - what a bundle is made of
     entries: Sequence[StoredEntry],
     *,
     seal: SealRow,
@@ -175,6 +212,7 @@ def write_bundle(
     blob: Callable[[str], Content | None],
     key: EllipticCurvePrivateKey,
     signatures: Sequence[AgentSignature] = (),
+    blocks: Iterable[StoredBlock] = (),
 ) -> dict[str, bytes]:
     """Return the files of a bundle by their names.
 
@@ -192,6 +230,9 @@ def write_bundle(
     }
     if signatures:
         files[SIGNATURES] = encode([msgspec.structs.asdict(one) for one in signatures])
+    for block in blocks:
+        name = f"log/{digest(block.head)}"
+        files |= {f"{name}.head": block.head, f"{name}.body": block.body}
     if len(entries) != seal.size:
         for entry in entries:
             path = tuple(inclusion_proof(tiles, entry.seq, seal.size))
@@ -199,7 +240,7 @@ def write_bundle(
             files[f"proofs/{entry.seq}.tlog-proof"] = text.encode()
     checkpoint = parse_checkpoint(parse_note(seal.note).text)
     is_whole = len(entries) == seal.size
-    files["VERIFY.md"] = _verify_text(checkpoint, decoded, is_whole=is_whole).encode()
+    files["VERIFY.md"] = _verify_text(checkpoint, decoded, files, is_whole=is_whole).encode()
     files["MANIFEST.json"] = encode(_manifest(files))
     statement = encode(
         {
@@ -248,6 +289,9 @@ def _blob_files(
             files[f"blobs/{named.digest}"] = content.data
             if named.salted:
                 files[f"blobs/{named.digest}.salt"] = content.salt
+        memory = blob(entry.body.memory) if isinstance(entry.body, RunFinished) else None
+        if memory is not None:
+            files[f"blobs/{memory.digest}"] = memory.data
     return files
 
 
@@ -475,6 +519,7 @@ class _Bundle:
             origin=checkpoint.origin,
             proofs=None if is_whole else self._proof,
             signatures=self._signatures(),
+            blocks=None if is_whole else self._blocks(),
         )
 
     def check_stated(self, statement: _Statement, checkpoint: Checkpoint) -> None:
@@ -494,6 +539,15 @@ class _Bundle:
         if data is None:
             return None
         return Content(digest=named, data=data, salt=self._files.get(f"blobs/{named}.salt", b""))
+
+    def _blocks(self) -> list[StoredBlock]:
+        """Return the blocks of logs, log by log and in order."""
+        found = []
+        for name, data in self._files.items():
+            if name.startswith("log/") and name.endswith(".head"):
+                body = self._files.get(name.removesuffix(".head") + ".body", b"")
+                found.append(restored(data, body))
+        return sorted(found, key=lambda block: (block.log, block.number))
 
     def _signatures(self) -> list[AgentSignature]:
         if SIGNATURES not in self._files:
@@ -652,7 +706,7 @@ for blob in blobs/*; do
 done | awk '$1 != $2 {{ print $1 ": FAILED"; bad = 1 }} END {{ exit bad }}'
 ```
 
-{decided}## {all}. All of it, with what the entries mean together
+{read}{decided}## {all}. All of it, with what the entries mean together
 
 ```sh
 pip install runwright
@@ -671,7 +725,25 @@ computed: it is the RFC 6962 tree hash over all leaf hashes.
 """
 
 
-_DECISION: Final = r"""## 5. A person signed their decision
+_READ: Final = r"""## 5. What the runs read is what arrived
+
+A file in `log` is a block of an input log: its head, which is named by its digest, and its body,
+the records one after the other. A head holds the digest of its body, and as `prev` that of the
+block before. The facts of a round, in `blobs`, name the block in which the log ended for it.
+
+```sh
+body='s/^{{"at":[0-9]*,\("before":\[[0-9,]*\],\)\{{0,1\}}"body":"\([0-9a-f]*\)".*/\2/'
+for head in log/*.head; do
+  name="${{head%.head}}"
+  printf '%s %s\n' "${{name#log/}}" "$(sha256sum < "$head")"
+  printf '%s %s\n' "$(sed "$body" "$head")" "$(sha256sum < "$name.body")"
+done | awk '$1 != $2 {{ print $1 ": FAILED"; bad = 1 }} END {{ exit bad }}'
+grep -ho '"log":{{"block":[0-9]*,"digest":"[0-9a-f]*"' blobs/* | sed 's/.*"digest":"//; s/"//' |
+  while read -r digest; do test -e "log/$digest.head" || exit 1; done
+```
+
+"""
+_DECISION: Final = r"""## {number}. A person signed their decision
 
 Entry {seq} is a decision of {person}: a document, and the signature over it. You need `ssh-keygen`,
 and a public key of that person **that you got from somewhere else**, laid beside this folder as
@@ -693,15 +765,22 @@ ssh-keygen -Y verify -f "$tmp/signers" -I signer -n decision@runwright \
 """
 
 
-def _verify_text(checkpoint: Checkpoint, entries: Sequence[Entry], *, is_whole: bool) -> str:
+def _verify_text(
+    checkpoint: Checkpoint, entries: Sequence[Entry], files: Collection[str], *, is_whole: bool
+) -> str:
     made = [entry for entry in entries if isinstance(entry.body, DecisionMade)]
     # One about the work tells more than one about the people.
     made.sort(key=lambda entry: entry.body.document.subject.startswith("person/"))
+    read = _READ.format() if any(name.startswith("log/") for name in files) else ""
+    number = 6 if read else 5
+    decided = ""
+    if made:
+        person = made[0].body.document.person
+        decided = _DECISION.format(number=number, seq=made[0].seq, person=person)
     return _VERIFY.format(
-        decided=_DECISION.format(seq=made[0].seq, person=made[0].body.document.person)
-        if made
-        else "",
-        all=6 if made else 5,
+        read=read,
+        decided=decided,
+        all=number + bool(made),
         what="all entries" if is_whole else "some entries",
         origin=checkpoint.origin,
         size=checkpoint.size,

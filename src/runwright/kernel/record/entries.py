@@ -11,8 +11,6 @@ the entries a hash chain that the RFC 6962 tree over them commits to. Nothing is
 correction is a new entry with `sup`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 

@@ -54,6 +54,28 @@ class StoredEntry(msgspec.Struct, frozen=True, gc=False):
     leaf: bytes
 
 
+class StoredBlock(msgspec.Struct, frozen=True, gc=False):
+    """A block as it stands in a store: what it is found by, and its bytes."""
+
+    log: str
+    #: The ingest_seq of its last record; 0 in block 0.
+    last_seq: int
+    #: Counted from 0 on.
+    number: int
+    #: The ingest_seq of its first record; 0 in block 0.
+    first_seq: int
+    #: The stamps of its first and its last record, epoch ms.
+    first_ms: int
+    last_ms: int
+    #: How many bytes its records have.
+    size: int
+    #: SHA-256 of the head, 32 bytes.
+    digest: bytes
+    head: bytes
+    #: The records, one after the other.
+    body: bytes
+
+
 class Tile(msgspec.Struct, frozen=True, gc=False):
     """The root of a full subtree of 256 ** level entries."""
 

@@ -12,51 +12,29 @@ from __future__ import annotations
 import hashlib
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from operator import sub
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from runwright.kernel.canonical import encode
-from runwright.kernel.errors import StoreCorrupt, require
-from runwright.kernel.record.ledger import EMPTY_ROOT, Head, extend, leaf_hash
+from runwright.kernel.errors import StoreCorrupt
+from runwright.kernel.record.ledger import StoredBlock
 
 #: The version of the format of a block.
 FORMAT: Final = 1
 #: The most records and the most bytes of records in one block.
 RECORDS_MAX: Final = 65_536
 BODY_MAX: Final = 256 * 1024**2
-#: A map of all keys is kept again after so many blocks, or as many as there are keys.
-MAP_EVERY: Final = 64
+#: `prev` of block 0.
+NO_PREV: Final = "0" * 64
+
+#: What is wrong with a block whose head is sound and whose body is another one.
+ALTERED: Final = "has records that are not the ones its head says"
 
 _sha256 = hashlib.sha256
-_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 #: Bytes of a number -> its code in an array.
 _CODES: Final[Mapping[int, str]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-class StoredBlock(msgspec.Struct, frozen=True, gc=False):
-    """A block as it stands in a store: what it is found by, and its bytes."""
-
-    log: str
-    #: The ingest_seq of its last record; 0 in block 0.
-    last_seq: int
-    #: Counted from 0 on.
-    number: int
-    #: The ingest_seq of its first record; 0 in block 0.
-    first_seq: int
-    #: The stamps of its first and its last record, epoch ms.
-    first_ms: int
-    last_ms: int
-    #: How many bytes its records have.
-    size: int
-    #: SHA-256 of the head, 32 bytes.
-    digest: bytes
-    head: bytes
-    #: The records, one after the other.
-    body: bytes
 
 
 class Known(NamedTuple):
@@ -121,144 +99,6 @@ _HEAD: Final = msgspec.json.Decoder(BlockHead)
 _GENESIS: Final = msgspec.json.Decoder(Genesis)
 
 
-class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """What a block has to know of the ones before it."""
-
-    log: str
-    number: int = -1
-    last_seq: int = 0
-    #: The digest of the newest block, hex.
-    digest: str = "0" * 64
-    #: The last ingest_seq of the newest block with a map.
-    map: int = 0
-
-
-class Derived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One record with the hashes that follow from its block."""
-
-    ingest_seq: int
-    ingest_ts_ms: int
-    key: str
-    #: SHA-256 of the bytes that arrived, hex.
-    event_sha256: str
-    #: The record_hash before, hex; of the first record of a block: the digest of the block before.
-    prev_hash: str
-    #: SHA-256 over prev_hash, seq and stamp (8 bytes each, big-endian) and event_sha256, hex.
-    record_hash: str
-    data: bytes
-
-
-# --------------------------------------------------------------------------------------- making
-
-
-def genesis(log: str, about: Genesis) -> StoredBlock:
-    """Return block 0 of a log."""
-    body = encode(about)
-    head = BlockHead(
-        v=FORMAT,
-        log=log,
-        number=0,
-        first=0,
-        count=0,
-        prev="0" * 64,
-        body=_sha256(body).hexdigest(),
-        at=0,
-    )
-    raw = _ENCODER.encode(head)
-    return StoredBlock(log, 0, 0, 0, 0, 0, len(body), _sha256(raw).digest(), raw, body)
-
-
-def make(  # noqa: PLR0913 - what a block is made of
-    past: Past,
-    items: Sequence[bytes],
-    keys: Sequence[str],
-    stamps: int | Sequence[int],
-    *,
-    newest: Mapping[str, int],
-    known: Sequence[Known] = (),
-    positions: Sequence[tuple[str, Any]] = (),
-) -> StoredBlock:
-    """Return the block that holds these records; stamps are one for all, or each its own.
-
-    `newest` says of keys where their newest record is. Nothing here is done for each record but in
-    loops that C runs.
-    """
-    count = len(items)
-    require(0 < count <= RECORDS_MAX, f"a block holds 1 to {RECORDS_MAX} records, not {count}")
-    require(len(keys) == count, "every record has a key")
-    body = b"".join(items)
-    require(len(body) <= BODY_MAX, f"a block holds at most {BODY_MAX} bytes")
-    own = dict.fromkeys(keys)
-    if len(own) == 1:
-        ids = b""
-    else:
-        index = dict(zip(own, range(len(own)), strict=True))
-        numbers = map(index.__getitem__, keys)
-        ids = bytes(numbers) if len(own) <= _BYTE else _array("H", list(numbers))
-    first_ms, last_ms, steps = _stamped(stamps, count)
-    head = _ENCODER.encode(
-        BlockHead(
-            v=FORMAT,
-            log=past.log,
-            number=past.number + 1,
-            first=past.last_seq + 1,
-            count=count,
-            prev=past.digest,
-            body=_sha256(body).hexdigest(),
-            at=first_ms,
-            steps=steps,
-            keys=tuple(own),
-            ids=ids,
-            sizes=_packed(list(map(len, items))),
-            before=tuple([newest.get(key, 0) for key in own]),
-            map=past.map,
-            known=tuple(known),
-            positions=tuple(positions),
-        )
-    )
-    return StoredBlock(
-        past.log,
-        past.last_seq + count,
-        past.number + 1,
-        past.last_seq + 1,
-        first_ms,
-        last_ms,
-        len(body),
-        _sha256(head).digest(),
-        head,
-        body,
-    )
-
-
-def _stamped(stamps: int | Sequence[int], count: int) -> tuple[int, int, bytes]:
-    """Return the first stamp, the last one, and the steps between them."""
-    if isinstance(stamps, int):
-        return stamps, stamps, b""
-    require(len(stamps) == count, "every record has a stamp")
-    first, last = stamps[0], stamps[-1]
-    if first == last:
-        return first, last, b""
-    return first, last, _packed([0, *map(sub, stamps[1:], stamps)])
-
-
-_BYTE: Final = 256
-
-
-def _packed(values: list[int]) -> bytes:
-    """Return numbers in the least width that holds all of them."""
-    most = max(values)
-    if most < _BYTE:
-        return bytes(values)
-    return _array("H" if most < 1 << 16 else "I" if most < 1 << 32 else "Q", values)
-
-
-def _array(code: str, values: list[int]) -> bytes:
-    found = array(code, values)
-    if sys.byteorder == "big":
-        found.byteswap()
-    return found.tobytes()
-
-
 # -------------------------------------------------------------------------------------- reading
 
 
@@ -304,11 +144,12 @@ class Block:
             return []
         own = head.keys.index(key)
         ends = list(accumulate(_unpacked(head.sizes, head.count), initial=0))
-        stamps = self.stamps()
+        places = [place for place, number in enumerate(self.ids()) if number == own]
+        stamps = self.stamps() if head.steps else ()
+        first, at, body = head.first, head.at, self.body
         return [
-            (head.first + place, stamps[place], self.body[ends[place] : ends[place + 1]])
-            for place, number in enumerate(self.ids())
-            if number == own
+            (first + place, stamps[place] if stamps else at, body[ends[place] : ends[place + 1]])
+            for place in places
         ]
 
     def before(self, key: str) -> int:
@@ -329,11 +170,11 @@ def _unpacked(data: bytes, count: int) -> Sequence[int]:
 
 def read(stored: StoredBlock) -> Block:
     """Return a block whose bytes are what it says. Raises: store-corrupt."""
-    problem = problem_of(stored)
-    if problem:
+    head, problem = _checked(stored)
+    if head is None or problem:
         msg = f"log {stored.log}: block {stored.number} {problem}"
         raise StoreCorrupt(msg)
-    return Block(stored, head_of(stored))
+    return Block(stored, head)
 
 
 def head_of(stored: StoredBlock) -> BlockHead:
@@ -347,17 +188,23 @@ def head_of(stored: StoredBlock) -> BlockHead:
 
 def problem_of(stored: StoredBlock) -> str:
     """Return what is wrong with the bytes of a block by themselves; "" when nothing is."""
+    return _checked(stored)[1]
+
+
+def _checked(stored: StoredBlock) -> tuple[BlockHead | None, str]:
+    """Return the head of a block, and what is wrong with it."""
     if not all(isinstance(part, bytes) for part in (stored.head, stored.body, stored.digest)):
-        return "does not hold bytes"
+        return None, "does not hold bytes"
     if _sha256(stored.head).digest() != stored.digest:
-        return "has a head that is not the one its digest says"
+        return None, "has a head that is not the one its digest says"
     try:
         head = _HEAD.decode(stored.head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"has a head that cannot be read: {error}"
-    if _sha256(stored.body).hexdigest() != head.body:
-        return "has records that are not the ones its head says"
-    return _misfit(stored, head)
+        return None, f"has a head that cannot be read: {error}"
+    problem = _misfit(stored, head)
+    if not problem and _sha256(stored.body).hexdigest() != head.body:
+        problem = ALTERED
+    return head, problem
 
 
 def _misfit(stored: StoredBlock, head: BlockHead) -> str:
@@ -387,24 +234,20 @@ def _unfit(head: BlockHead, size: int) -> str:
         return "has a place or a count that no block has"
     if len(set(head.keys)) != keys or len(head.before) != keys or not keys:
         return "has keys that are not each there once"
-    widths = {name: divmod(len(part), count) for name, part in _arrays(head).items()}
-    wrong = [name for name, (width, rest) in widths.items() if rest or width not in _CODES]
-    if wrong:
-        return f"has {' and '.join(wrong)} that do not fit its records"
+    for name, part in (("sizes", head.sizes), ("ids", head.ids), ("steps", head.steps)):
+        width, rest = divmod(len(part), count)
+        if rest or (width not in _CODES and (part or name == "sizes")):
+            return f"has {name} that do not fit its records"
     if keys > 1:
-        used = set(_unpacked(head.ids, count)) if head.ids else set()
-        if used != set(range(keys)):
+        used = set(_unpacked(head.ids, count)) if head.ids else {-1}
+        # As many numbers as keys, and none beyond the last: all of them.
+        if len(used) != keys or max(used) != keys - 1:
             return "has keys that are not those of its records"
     elif head.ids:
         return "numbers the one key that it has"
     if sum(_unpacked(head.sizes, count)) != size:
         return "has sizes that do not add up to its bytes"
     return ""
-
-
-def _arrays(head: BlockHead) -> dict[str, bytes]:
-    named = {"sizes": head.sizes, "ids": head.ids, "steps": head.steps}
-    return {name: part for name, part in named.items() if part or name == "sizes"}
 
 
 def about(stored: StoredBlock) -> Genesis:
@@ -416,34 +259,15 @@ def about(stored: StoredBlock) -> Genesis:
         raise StoreCorrupt(msg) from error
 
 
-# -------------------------------------------------------------------------------------- deriving
-
-
-def derive(block: Block) -> Iterator[Derived]:
-    """Yield the records of a block with the hashes that follow from it."""
-    head, prev = block.head, bytes.fromhex(block.head.prev)
-    records = zip(block.stamps(), block.ids(), block.items(), strict=True)
-    for seq, (stamp, number, data) in enumerate(records, head.first):
-        event = _sha256(data).digest()
-        own = record_hash(prev, seq, stamp, event)
-        yield Derived(
-            ingest_seq=seq,
-            ingest_ts_ms=stamp,
-            key=head.keys[number],
-            event_sha256=event.hex(),
-            prev_hash=prev.hex(),
-            record_hash=own.hex(),
-            data=data,
-        )
-        prev = own
-
-
-def record_hash(prev: bytes, seq: int, stamp_ms: int, event_sha256: bytes) -> bytes:
-    """Return the hash of one record."""
-    place = seq.to_bytes(8, "big") + stamp_ms.to_bytes(8, "big")
-    return _sha256(prev + place + event_sha256).digest()
-
-
-def segment_root(digests: Sequence[bytes]) -> bytes:
-    """Return the root of the RFC 6962 tree whose leaves are the digests of blocks."""
-    return extend(Head(), [leaf_hash(one) for one in digests]).root() if digests else EMPTY_ROOT
+def restored(head: bytes, body: bytes) -> StoredBlock:
+    """Return a block of its bytes alone, kept under what its head says."""
+    digest = _sha256(head).digest()
+    try:
+        says = _HEAD.decode(head)
+        steps = _unpacked(says.steps, says.count) if says.steps else ()
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, LookupError, ValueError):
+        return StoredBlock("", 0, 0, 0, 0, 0, len(body), digest, head, body)
+    last = says.first + says.count - 1 if says.count else 0
+    last_ms = says.at + sum(steps)
+    place = (last, says.number, says.first, says.at, last_ms, len(body))
+    return StoredBlock(says.log, *place, digest, head, body)

@@ -18,6 +18,7 @@ import msgspec
 
 from runwright.kernel.canonical import commitment, digest, encode
 from runwright.kernel.errors import NotCanonical, Usage, VerificationFailed
+from runwright.kernel.record import logged, papers
 from runwright.kernel.record.entries import (
     BODIES,
     ENTRY_MAX,
@@ -39,12 +40,15 @@ from runwright.kernel.record.ledger import (
     TILE_BITS,
     Head,
     SealRow,
+    StoredBlock,
     StoredEntry,
     Tile,
     Tiles,
     check_inclusion,
     extend,
 )
+from runwright.kernel.record.logged import CutOf, Logs
+from runwright.kernel.record.papers import Papers, StoredPaper
 from runwright.kernel.record.seal import (
     Checkpoint,
     Note,
@@ -58,7 +62,9 @@ from runwright.kernel.record.seal import (
 from runwright.kernel.record.signed import AgentSignature, Signed
 from runwright.kernel.run import Blob, Content, OutcomeStatus, round_id, tick_id
 
-Level: TypeAlias = Literal["bundle", "bytes", "chain", "tree", "signatures", "blobs", "semantics"]
+Level: TypeAlias = Literal[
+    "bundle", "bytes", "chain", "tree", "signatures", "blobs", "semantics", "log", "outbox"
+]
 
 #: Word -> its level and the sentence that `verify` prints.
 SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
@@ -116,11 +122,13 @@ SENTENCES: Final[Mapping[str, tuple[Level, str]]] = {
     "looked": ("semantics", "Every decision is about entries as they stand here."),
     "agent-keys": ("semantics", "Every key of an agent goes through its states in order."),
     "complete": ("semantics", "Every round is there from its plan to its verdict."),
+    **{word: ("log", sentence) for word, sentence in logged.SENTENCES.items()},
+    **{word: ("outbox", sentence) for word, sentence in papers.SENTENCES.items()},
 }
 
 #: What a part of a ledger cannot show: it has no neighbours, no leaf hashes and no retirements.
 UNASKED_OF_A_PART: Final = frozenset(
-    {"length", "root", "roots", "opened", "seq", "leaf", "retired"}
+    {"length", "root", "roots", "opened", "seq", "leaf", "retired", *logged.UNASKED_OF_A_PART}
 )
 #: No ledger has as many entries, so no store has as many tiles, nor tiles of a higher level.
 _TILES_MAX: Final = 1 << 62
@@ -147,6 +155,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     proofs: Callable[[int], Proof | None] | None = None
     #: What agents signed of them.
     signatures: Iterable[AgentSignature] = ()
+    #: The blocks of input logs, log by log and in order; None: they are not checked.
+    blocks: Iterable[StoredBlock] | None = None
+    #: The outbox, in order; None: it is not checked.
+    papers: Iterable[StoredPaper] | None = None
     #: Reads entries a second time, first <= seq < stop; needed when `entries` can be read once.
     again: Callable[[int, int], Iterable[StoredEntry]] | None = None
 
@@ -277,12 +289,14 @@ class _Verification:
         self._read_seals()
         self._scan()
         self._semantics.close()
+        figures = self._close_logs()
+        self._close_papers()
         self._blobs.close()
         sealed = self._check_seals()
         evidence, semantics = self._evidence, self._semantics
         again = evidence.again or _rereading(evidence.entries)
         semantics.signed.close(again, semantics.agents_of, evidence.signatures, sealed)
-        figures = {} if is_part else {"sealed": _tail(self._count - sealed)}
+        figures |= {} if is_part else {"sealed": _tail(self._count - sealed)}
         newest = self._seals[-1].checkpoint if self._seals else None
         return Report(
             checks=self._findings.checks(figures),
@@ -295,6 +309,21 @@ class _Verification:
             adopted=tuple(self._semantics.adopted),
             signers=tuple(self._keys.signed),
         )
+
+    def _close_logs(self) -> dict[str, str]:
+        """Hold the blocks of logs against the entries; return the figures of it."""
+        logs, blocks = self._semantics.logs, self._evidence.blocks
+        if blocks is None or not logs.close(blocks, self._origin):
+            self._findings.stated -= logged.SENTENCES.keys()
+            return {}
+        return dict(logs.figures)
+
+    def _close_papers(self) -> None:
+        stored = self._evidence.papers
+        if stored is None:
+            self._findings.stated -= papers.SENTENCES.keys()
+        else:
+            self._semantics.papers.close(stored, self._blobs.bytes_of, self._count)
 
     def _read_seals(self) -> None:
         for row in self._evidence.seals:
@@ -489,6 +518,7 @@ class _SlimBody(msgspec.Struct, frozen=True, gc=False):
     key: str
     status: OutcomeStatus | None = None
     reason: str = ""
+    memory: str = ""
 
 
 class _Slim(msgspec.Struct, frozen=True, gc=False):
@@ -714,6 +744,14 @@ class _Blobs:
             if own != blob.digest or len(content.data) != blob.size or is_salted_too:
                 self._findings.add("matching", seq, f"{blob.name} of entry {seq} was altered")
 
+    def pinned(self, named: str, seq: int, what: str) -> None:
+        """Check bytes that the body of an entry names by their digest."""
+        content = self._get(named)
+        if content is None:
+            self._missing.setdefault(named, (seq, what))
+        elif digest(content.data) != named:
+            self._findings.add("matching", seq, f"{what} of entry {seq} was altered")
+
     def erase(self, named: str, seq: int) -> None:
         """Take note of an erasure."""
         self._erased.add(named)
@@ -768,12 +806,15 @@ class _Roster(msgspec.Struct):
     stems: list[bytes]
     #: Two runs have the same key.
     is_twofold: bool
+    #: What they read of a log.
+    cuts: list[CutOf]
 
 
 class _Key(msgspec.Struct, gc=False):
     """The part of a planned run that is read here."""
 
     key: str
+    cut: CutOf | None = None
 
 
 class _Agent(msgspec.Struct, gc=False):
@@ -787,13 +828,15 @@ _AGENTS: Final = msgspec.json.Decoder(list[_Agent])
 
 
 def _read_roster(named: str, data: bytes) -> _Roster:
-    keys = [run.key for run in _KEYS.decode(data)]
+    runs = _KEYS.decode(data)
+    keys = [run.key for run in runs]
     as_json = msgspec.json.encode
     return _Roster(
         digest=named,
         keys=keys,
         stems=[b'{"key":' + as_json(key) for key in keys],
         is_twofold=len(set(keys)) != len(keys),
+        cuts=[run.cut for run in runs if run.cut],
     )
 
 
@@ -823,6 +866,8 @@ class _Semantics:
         self._is_opened = False
         self._last_roster: _Roster | None = None
         self.signed = Signed(findings.add)
+        self.logs = Logs(findings.add, is_part=is_part)
+        self.papers = Papers(findings.add)
         #: Entry type -> what takes in an entry of it.
         self.handlers: Final[dict[str, Callable[[Any, int], None]]] = {
             "run.started": self._started,
@@ -841,6 +886,8 @@ class _Semantics:
             "person.revoked": self._changed,
             "decision.made": self._decided,
             "agent.key": self._keyed,
+            "log.sealed": self._log_sealed,
+            "log.retired": self._log_retired,
         }
 
     def observe(self, entry: Entry, seq: int) -> None:
@@ -888,6 +935,8 @@ class _Semantics:
 
     def _finished(self, entry: Entry, seq: int) -> None:
         run, body = entry.run, entry.body
+        if body.memory:
+            self._blobs.pinned(body.memory, seq, f"what lane {body.key} remembers")
         found = self._runs.get(run)
         if (
             found is None
@@ -956,6 +1005,9 @@ class _Semantics:
             found.is_known = True
             found.left = dict(zip(_run_ids(entry.round, roster), roster.keys, strict=True))
             self._runs.update(dict.fromkeys(found.left, found))
+            if roster.cuts:
+                cuts, bytes_of = roster.cuts, self._blobs.bytes_of
+                self.logs.planned(body.name, body.seen, cuts, seq, bytes_of)
 
     def _carries(self, entry: Entry, name: str, named: str, seq: int) -> None:
         if not any(blob.name == name and blob.digest == named for blob in entry.blobs):
@@ -1006,6 +1058,7 @@ class _Semantics:
             return
         found.judged = True
         self.judged += 1
+        self.papers.judged(entry, seq)
         if found.tick in self._ticks:
             self._ticks[found.tick].open = False
         if found.left:
@@ -1074,6 +1127,14 @@ class _Semantics:
     def _keyed(self, entry: Entry, seq: int) -> None:
         self.alone(entry, seq)
         self.signed.keyed(entry, seq)
+
+    def _log_sealed(self, entry: Entry, seq: int) -> None:
+        self.alone(entry, seq)
+        self.logs.sealed(entry.body, seq)
+
+    def _log_retired(self, entry: Entry, seq: int) -> None:
+        self.alone(entry, seq)
+        self.logs.retired(entry.body, seq)
 
     def agents_of(self, planned: RoundPlanned) -> set[str]:
         """Return the agents in a roster; none when its bytes are not there."""

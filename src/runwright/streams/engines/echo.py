@@ -7,7 +7,7 @@ from typing import Any
 from runwright.streams.engine import EngineInput
 
 
-def run(given: EngineInput) -> dict[str, Any]:
+def engine(given: EngineInput) -> dict[str, Any]:
     """Answer with the symbol, the timestamp and how many events the cut holds."""
     return {
         "symbol": given.symbol,
@@ -18,4 +18,4 @@ def run(given: EngineInput) -> dict[str, Any]:
 
 def full(given: EngineInput) -> dict[str, Any]:
     """Answer with the snapshot as well, each missing value as its marker."""
-    return {**run(given), "snapshot": given.snapshot}
+    return {**engine(given), "snapshot": given.snapshot}

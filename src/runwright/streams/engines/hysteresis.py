@@ -82,10 +82,10 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: What this engine asks when its configuration names no other.
-TRUTH = "runwright.streams.engines.volatility:run"
+TRUTH = "runwright.streams.engines.volatility:engine"
 
 
-def run(given: EngineInput, state: Mapping[str, Any] | None) -> HysteresisAnswer:
+def engine(given: EngineInput, state: Mapping[str, Any] | None) -> HysteresisAnswer:
     """Ask `config.truth` what it sees, and decide by `config.hysteresis` what is to stand."""
     seen = msgspec.convert(_built(load(given.config.get("truth", TRUTH))(given)), RegimeOutput)
     before = msgspec.convert(_built(state or {}), HysteresisState)

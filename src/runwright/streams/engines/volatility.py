@@ -1,16 +1,19 @@
 """A small engine: how wide a market moves against its own past, as a regime with its reasons.
 
 Only `market.atr_z` and `market.range_expansion` decide; which way it moves is told by the price
-against `market.vwap`. A snapshot without them explains nothing, and the run fails by that name.
+against `market.vwap`, or against the one of `market.structure_levels` that `config.level` names. A
+snapshot without them explains nothing, and the run fails by that name.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from runwright.streams.engine import EngineInput
+from runwright.streams.missing import MISSING
 from runwright.streams.regime import ExplainabilityValidationError, RegimeOutput
-from runwright.streams.snapshot import MarketSnapshot, Number
+from runwright.streams.snapshot import MarketSnapshot
 
 #: By default, from how many deviations above its mean the range counts as wide.
 WIDE_Z: Final = 1.0
@@ -33,14 +36,14 @@ _PERMISSIONS: Final = {
 }
 
 
-def run(given: EngineInput) -> RegimeOutput:
+def engine(given: EngineInput) -> RegimeOutput:
     """Name the volatility regime of a snapshot. Raises: ExplainabilityValidationError."""
     if given.snapshot is None:
         raise ExplainabilityValidationError("there is no snapshot")
     market = given.snapshot.market
     z = _number(market, "atr_z")
     expansion = _number(market, "range_expansion")
-    side = "UP" if _number(market, "price") >= _number(market, "vwap") else "DOWN"
+    side = "UP" if _number(market, "price") >= _level(market, given.config.get("level")) else "DOWN"
     wide, narrow = given.config.get("wide_z", WIDE_Z), given.config.get("narrow_z", NARROW_Z)
     if z >= wide:
         is_expanding = expansion >= given.config.get("expanding", EXPANDING)
@@ -63,7 +66,19 @@ def run(given: EngineInput) -> RegimeOutput:
 
 
 def _number(market: MarketSnapshot, name: str) -> float:
-    value: Number = getattr(market, name)
+    return _given(getattr(market, name), name)
+
+
+def _level(market: MarketSnapshot, name: str | None) -> float:
+    """Return what the price is held against."""
+    if name is None:
+        return _number(market, "vwap")
+    levels = market.structure_levels
+    value = levels.get(name) if isinstance(levels, Mapping) else MISSING
+    return _given(value, f"structure_levels.{name}")
+
+
+def _given(value: Any, path: str) -> float:
     if not isinstance(value, int | float):
-        raise ExplainabilityValidationError(f"market.{name} was not given")
+        raise ExplainabilityValidationError(f"market.{path} was not given")
     return value
