@@ -143,6 +143,8 @@ def environment() -> dict[str, str]:
         **os.environ,
         "RUNWRIGHT_SIGNER_MEMORY": str(FOLDER / "signer-memory"),
         "RUNWRIGHT_MESSAGES_FORM": "human",
+        # A line for each weekend is too much for a demo; the record has them.
+        "RUNWRIGHT_MESSAGES_LEVEL": "error",
     }
 
 

@@ -875,7 +875,9 @@ def _papers(store: ProjectStore) -> Iterator[StoredPaper]:
     while seqs := store.rows("paper", after={"seq": seq}, order="seq", limit=1, columns=("seq",)):
         seq = seqs[0]["seq"]
         for row in store.rows("paper", {"seq": seq}, order="idx"):
-            named = digest(row["body"])
+            # Whoever altered a row may have left text in it: what is hashed are bytes.
+            body = row["body"]
+            named = digest(body if isinstance(body, bytes) else str(body).encode())
             yield StoredPaper(seq, row["idx"], row["sink"], row["name"], named)
 
 

@@ -112,6 +112,7 @@ def streaming(
             ),
             clock=ports.clock,
             commit=ports.writer.commit,
+            config=ports.store.rows("spec", {"kind": KIND, "name": name})[0]["digest"],
         )
         conductor.logs[name] = log
         published = spec.output_publish
@@ -400,7 +401,11 @@ def paper_rows(store: ProjectStore, name: str, after: int = -1) -> Iterator[dict
             order="seq",
             limit=_PAGE,
         )
-        yield from (row for row in rows if row["name"].rpartition("/")[0] == name)
+        for row in rows:
+            if row["name"].rpartition("/")[0] == name:
+                body = row["body"]
+                # Whoever altered a row may have left text in it.
+                yield row if isinstance(body, bytes) else {**row, "body": str(body).encode()}
         if len(rows) < _PAGE:
             return
         after = rows[-1]["seq"]
@@ -608,7 +613,10 @@ def inputs(store: ProjectStore, name: str, symbol: str, limit: int) -> Iterator[
 
 
 def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any]]:
-    """Return the next planned ticks of a stream. Raises: unknown-name."""
+    """Return the next planned ticks of a stream; none before the first event of history.
+
+    Raises: unknown-name.
+    """
     from runwright.streams.flow import flow_of  # lazy: only who looks ahead
 
     spec = spec_of(store, name)
@@ -617,6 +625,8 @@ def next_ticks(store: ProjectStore, name: str, count: int) -> list[dict[str, Any
         "tick", {"kind": KIND, "name": name, "scheduled": 1}, order="-last_ms", limit=1
     )
     flow, last_ms = flow_of(spec), last[0]["last_ms"] if last else None
+    if spec.scheduler.time == "events" and not row["opened_ms"]:
+        return []
     opened_ms = row["opened_ms"] or bootstrap.CLOCK.now_ms()
     found = []
     for _ in range(count):

@@ -21,6 +21,8 @@ from tests.adapters.conftest import ENVIRONMENT
 from tests.adapters.hostile import SOON_S, Holders
 from tests.adapters.work import call, finish
 
+pytestmark = pytest.mark.slow
+
 #: A limit for calls that are to reach it, and one for those that are not.
 SHORT, LONG = {"timeout_ms": 200}, {"timeout_ms": SOON_S * 1000}
 
@@ -118,7 +120,6 @@ def test_a_call_that_takes_its_worker_down_fails_alone(
     assert {each.status for each in ended.values()} == {"done"}
 
 
-@pytest.mark.slow
 def test_many_that_hang_and_die_among_many_are_told_apart(kept_places: LocalPlaces) -> None:
     """Two workers, chunks of several, and every run has the outcome that is its own."""
     kinds = {7: "hang", 8: "die", 40: "raise_signal", 41: "hang", 77: "fail"}
@@ -219,7 +220,6 @@ def test_a_demand_that_this_machine_does_not_hold_is_refused(
     assert (ended["may"].status, ended["may"].level) == ("done", "T0")
 
 
-@pytest.mark.slow
 def test_workers_that_cannot_start_fail_their_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +233,6 @@ def test_workers_that_cannot_start_fail_their_runs(
     }
 
 
-@pytest.mark.slow
 def test_a_worker_dies_with_its_conductor(tmp_path: Path, holders: Holders) -> None:
     """One that hangs in a call as well, without a limit, when the conductor is killed."""
     script = (

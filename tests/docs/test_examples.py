@@ -20,7 +20,12 @@ import pytest
 
 from tests.tidy.tree import REPOSITORY
 
-DOCUMENTS = ("README.md", "docs/tutorial/first-cycle.md", "docs/reference/service.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/tutorial/first-cycle.md",
+    "docs/tutorial/first-stream.md",
+    "docs/reference/service.md",
+)
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: Where documents pretend to be.
 HOME = "/home/ada/runwright"

@@ -147,6 +147,7 @@ UNDECIDED: dict[str, Any] = {
     "text": {"decision": "up", "state": {}},
     "nan": {"decision": {"selected_output": {}, "confidence": float("nan")}, "state": {}},
     "list": {"decision": {"selected_output": [1]}, "state": {}},
+    "twice": {"decision": {"selected_output": {"x": "y" * 3700}}, "state": {}},
     "large_state": {"decision": {"selected_output": {}}, "state": "x" * 70_000},
 }
 

@@ -23,6 +23,8 @@ from runwright.streams.engine import Result, execute
 from runwright.streams.twin import execute_checked, twin
 from tests.streams.given import request, tick
 
+pytestmark = pytest.mark.slow
+
 RUN = hashlib.sha256(b"run").hexdigest()
 
 

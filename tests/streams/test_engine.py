@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import get_args
 
 import pytest
 
 from runwright.kernel.errors import Deferred, InvalidSpec
-from runwright.streams.engine import Result, execute, load
+from runwright.streams.answer import OutputInvalid
+from runwright.streams.engine import ErrorKind, Result, execute, load
 from runwright.streams.missing import MARKER
 from tests.streams.given import AT_MS, FULL, inputs, request, tick
 from tests.streams.hostile import CALLS, UNDECIDED, WRONG
+from tests.tidy.tree import REPOSITORY
 
 
 def outcome(result: Result) -> tuple[str, str]:
@@ -184,6 +187,21 @@ def test_an_answer_that_nests_without_end_is_invalid() -> None:
     assert outcome(execute(request("deep"))) == ("engine_output_invalid", "NotJson")
 
 
+def test_every_fault_is_in_the_reference() -> None:
+    """Each error_kind, and each class that an invalid answer is told by."""
+    page = (REPOSITORY / "docs/reference/engines.md").read_text(encoding="utf-8")
+    faults = {kind for kind in get_args(ErrorKind) if kind}
+    classes: set[str] = set()
+    waiting: list[type] = [OutputInvalid]
+    load("cmd: true")
+    while waiting:
+        below = waiting.pop().__subclasses__()
+        classes |= {each.__name__ for each in below}
+        waiting += below
+    assert {"NumberNotFinite", "ResultUnreadable"} <= classes
+    assert [word for word in faults | classes if f"`{word}`" not in page] == []
+
+
 # --------------------------------------------------------------------------------- hysteresis mode
 
 
@@ -225,6 +243,7 @@ def test_a_time_that_is_not_after_the_state_is_a_violation(since: int) -> None:
         ("text", "NoDecision"),
         ("nan", "NumberNotFinite"),
         ("list", "NoObject"),
+        ("twice", "TooLarge"),
         ("large_state", "TooLarge"),
     ],
 )

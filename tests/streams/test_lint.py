@@ -17,7 +17,7 @@ def linted(code: str) -> Report:
     return lint([Source(module="engine", path="engine.py", text=dedent(code))])
 
 
-def whats(code: str) -> list[tuple[int, str]]:
+def found_in(code: str) -> list[tuple[int, str]]:
     """Return the lines and what was found in them."""
     return [(finding.line, finding.what) for finding in linted(code).findings]
 
@@ -82,19 +82,19 @@ def whats(code: str) -> list[tuple[int, str]]:
 def test_what_may_differ_is_found(code: str, what: str) -> None:
     """By its whole name, however it was imported, called or not."""
     last = code.count("\n") + 1
-    found = whats(code)
+    found = found_in(code)
     assert what in [each for _line, each in found]
     assert {line for line, _what in found} <= {1, 2, last}
 
 
 def test_a_name_that_was_imported_is_found_where_it_is_imported_and_used() -> None:
     """Under its own name and under another one."""
-    assert whats("from time import time\nx = time()") == [(1, "time.time"), (2, "time.time")]
-    assert whats("from os import environ as e\nx = e['A']") == [
+    assert found_in("from time import time\nx = time()") == [(1, "time.time"), (2, "time.time")]
+    assert found_in("from os import environ as e\nx = e['A']") == [
         (1, "os.environ"),
         (2, "os.environ"),
     ]
-    assert whats("from random import *\nx = 1") == [(1, "random.*")]
+    assert found_in("from random import *\nx = 1") == [(1, "random.*")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_name_that_was_imported_is_found_where_it_is_imported_and_used() -> No
 )
 def test_what_cannot_differ_is_left_alone(code: str) -> None:
     """A seed, an instant that is given, the order of what has one."""
-    assert whats(code) == []
+    assert found_in(code) == []
 
 
 def test_a_finding_names_file_line_and_what_to_use() -> None:

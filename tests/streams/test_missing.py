@@ -34,6 +34,7 @@ def test_there_is_one_missing_value_and_it_is_not_none() -> None:
     assert repr(MISSING) == "MISSING"
 
 
+@pytest.mark.slow
 def test_missing_survives_a_process_boundary() -> None:
     """Pickled there and back again, and told by identity on both sides (check 24)."""
     there = (

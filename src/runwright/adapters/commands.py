@@ -170,6 +170,8 @@ class Commands:
         """Make ahead what the next attempt needs, if there is one; nothing may be under way."""
         if self._ahead > 0:
             self._reserve.fill()
+            if self._templates is not None:
+                self._templates.look_ahead()
 
     def close(self) -> None:
         """Remove what was made ahead."""

@@ -27,6 +27,7 @@ from psycopg import errors as pg
 from runwright.adapters.adopted import Given, Relation, problem_of, selected
 from runwright.adapters.blocks import blocks
 from runwright.adapters.libpq import Target, connect, translate
+from runwright.adapters.prepared import Prepared
 from runwright.kernel.errors import (
     CommitUnknown,
     InvalidSetting,
@@ -46,6 +47,7 @@ from runwright.kernel.run import Content
 SCHEMA_VERSION: Final = 3
 PRODUCT: Final = "runwright"
 _READ_CHUNK: Final = 4_096
+_BIGINT_BYTES: Final = 8
 #: Statements as bytes: psycopg takes text only where it is written down in the code.
 SQL: Final[Mapping[str, bytes]] = {
     name: text.encode() for name, text in blocks(Path(__file__).with_suffix(".sql")).items()
@@ -189,6 +191,7 @@ class PostgresStore:
         self._upserts: dict[str, tuple[str, tuple[str, ...], tuple[Column, ...]]] = {}
         self._is_new = create
         self._db = connect(target, SQL["session"], read_only=read_only)
+        self._submitting = Prepared(self._db, "runwright_submit", SQL["insert-request"])
         try:
             if create:
                 self._create(self._layout)
@@ -541,15 +544,15 @@ class PostgresStore:
     def submit(self, request: Request) -> None:
         """Insert a request in a transaction of its own."""
         values = (
-            request.id,
-            request.kind,
+            request.id.encode(),
+            request.kind.encode(),
             request.body,
-            request.created_ms,
-            request.by,
-            request.reply,
+            request.created_ms.to_bytes(_BIGINT_BYTES, "big", signed=True),
+            request.by.encode(),
+            request.reply.encode(),
         )
         try:
-            self._db.execute(SQL["insert-request"], values)
+            self._submitting.execute(values)
         except psycopg.Error as error:
             raise translate(error, self.name) from error
 

@@ -383,7 +383,7 @@ INSERT INTO blob (digest, salt, data) VALUES (%s, %s, %s) ON CONFLICT (digest) D
 DELETE FROM blob WHERE digest = %s
 
 -- name: insert-request
-INSERT INTO request (id, kind, body, created_ms, "by", reply) VALUES (%s, %s, %s, %s, %s, %s)
+INSERT INTO request (id, kind, body, created_ms, "by", reply) VALUES ($1, $2, $3, $4, $5, $6)
 
 -- name: last-seq
 -- One is added by whoever asks: somebody may have put in a row at the last number there is.

@@ -141,6 +141,13 @@ class Templates:
             kept.lend()
             return kept
 
+    def look_ahead(self) -> None:
+        """Compare installed files now, so that the next command need not wait for it."""
+        with self._lock:
+            for kept in self._kept.values():
+                if not kept.is_lent:
+                    kept.look_ahead()
+
     def close(self) -> None:
         """End them all."""
         with self._lock:
@@ -279,6 +286,11 @@ class Template:
         self.is_lent = False
         self._is_over = self._is_over or not is_clean
 
+    def look_ahead(self) -> None:
+        """Compare the installed files, if that was not done a moment ago."""
+        is_due = time.monotonic() - self._compared_s >= INSTALLED_S / 2
+        self._is_over = self._is_over or (is_due and self._has_changed_installation())
+
     def is_outdated(self) -> bool:
         """Say whether it does not stand for a cold start any more."""
         return (
@@ -330,10 +342,12 @@ class Template:
         """
         if _stats(self._files) != self._files:
             return True
-        now_s = time.monotonic()
-        if now_s - self._compared_s < INSTALLED_S:
+        if time.monotonic() - self._compared_s < INSTALLED_S:
             return False
-        self._compared_s = now_s
+        return self._has_changed_installation()
+
+    def _has_changed_installation(self) -> bool:
+        self._compared_s = time.monotonic()
         return _stats(self._installed) != self._installed
 
     def _has_written(self) -> bool:

@@ -30,6 +30,11 @@ def keep_batch(folder: Path, store: str, batch: Batch, failure: RunwrightError) 
             "blobs": [{"digest": item.digest, "size": len(item.data)} for item in batch.contents],
             "seals": [seal.note for seal in batch.seals],
             "erased": batch.erased,
+            # Not their bytes: a source that was not told that they are durable has them still.
+            "blocks": [
+                {"log": block.log, "first_seq": block.first_seq, "last_seq": block.last_seq}
+                for block in batch.blocks
+            ],
         }
     )
     first = batch.entries[0].seq if batch.entries else 0

@@ -35,7 +35,7 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
     if found["different"]:
         ctx.exit(Exit.VERIFICATION)
     # No data never passes.
-    ctx.exit(Exit.INCONCLUSIVE if found["retired"] or not found["ticks"] else Exit.DONE)
+    ctx.exit(Exit.INCONCLUSIVE if found["retired"] or not found["executed"] else Exit.DONE)
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -48,6 +48,8 @@ def _print(found: Mapping[str, Any]) -> None:
     if not found["ticks"]:
         click.echo("nothing to replay")
         return
+    if not found["executed"]:
+        click.echo("no run could be executed again, so nothing can be said about the engine")
     if found["other_code"]:
         click.echo(f"{found['other_code']} ticks ran an engine whose source is another one now")
     if not found["different"]:

@@ -282,6 +282,9 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
             if as_json:
                 print_json(found)
                 return
+            if not found:
+                click.echo("nothing came in yet: the first tick follows the first event")
+                return
             print_table(
                 ["planned", "engine timestamp", "planned_ts_ms"],
                 [[row["planned"], row["engine"], row["planned_ts_ms"]] for row in found],

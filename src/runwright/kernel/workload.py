@@ -5,7 +5,7 @@ A workload never holds the store, the ledger or the outbox, so it cannot act bef
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -208,6 +208,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     next_ms: Callable[[int | None, int], int]
     #: Key counts by status of a tick -> how many events of each type it published.
     published: Callable[[Mapping[str, int]], Mapping[str, int]]
+    #: What a tick published -> (name, level, fields) of the messages for operators.
+    said: Callable[[bytes], Iterable[tuple[str, str, Mapping[str, Any]]]]
     #: After a restart, record the missed ticks as skipped instead of conducting them.
     skips_missed: bool = False
     #: Events that one commit takes in at most.

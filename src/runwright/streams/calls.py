@@ -9,9 +9,9 @@ from typing import Any, cast
 from runwright.kernel.errors import require
 from runwright.kernel.run import Call, Memory, Outcome, RunPlan
 from runwright.streams.canary import MILLION
-from runwright.streams.engine import EngineRequest, Result
+from runwright.streams.engine import PROGRAM, EngineRequest, Result
 from runwright.streams.engine import execute as execute_engine
-from runwright.streams.enginecode import digest_of_sources, read
+from runwright.streams.enginecode import digest_of_program, digest_of_sources, read
 
 #: Failures that another attempt may mend; the kernel repeats them under the spec's engine_retry.
 REPEATED = frozenset({"engine_failure"})
@@ -77,7 +77,11 @@ def args_of(run: RunPlan) -> Mapping[str, Any]:
 def engine_digest(reference: str) -> str:
     """Return the digest of an engine's sources: its module, and what that imports of its own.
 
+    Of a program it is that of its words and of the files that they name.
+
     They are read once in a process, as the code is: what runs is what was there at the start.
     Raises: invalid-spec when there is no such module, or its source cannot be read.
     """
+    if reference.startswith(PROGRAM):
+        return digest_of_program(reference.removeprefix(PROGRAM))
     return digest_of_sources(read(reference))

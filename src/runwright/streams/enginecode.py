@@ -15,6 +15,7 @@ from typing import Final
 from runwright.kernel.canonical import digest, digest_of
 from runwright.kernel.errors import InvalidSpec
 from runwright.streams.lint import Source
+from runwright.streams.program import PATH, words_of
 
 #: The most files of one engine.
 FILES_MAX: Final = 500
@@ -53,6 +54,22 @@ def read(reference: str) -> tuple[Source, ...]:
 def digest_of_sources(sources: tuple[Source, ...]) -> str:
     """Return the digest of an engine: of the names of its modules and their bytes."""
     return digest_of({source.module: digest(source.text.encode()) for source in sources})
+
+
+def digest_of_program(command: str) -> str:
+    """Return the digest of an engine that is a program: its words, and the files that they name."""
+    words = words_of(command)
+    places = [f"{folder}/{words[0]}" for folder in PATH.split(":")]
+    program = words[0] if "/" in words[0] else next(filter(os.path.isfile, places), "")
+    files = {}
+    for word in (program, *words[1:]):
+        try:
+            with open(word, "rb") as file:  # noqa: PTH123 - a word of the command
+                files[word] = digest(file.read())
+        except (OSError, ValueError):
+            # It is no file.
+            continue
+    return digest_of({"words": words, "files": [files[word] for word in sorted(files)]})
 
 
 def defines(source: Source, attribute: str) -> bool:

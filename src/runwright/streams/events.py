@@ -100,6 +100,30 @@ def failure_of(outcome: Outcome) -> Mapping[str, str | None]:
     }
 
 
+def messages_of(body: bytes) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield (name, level, fields) of what operators are told of a tick: a line for each run.
+
+    `orchestrator.engine_run`, and `orchestrator.failure` for one that failed, by the seed's names.
+    """
+    for line in body.splitlines():
+        event = msgspec.json.decode(line)
+        if event["event_type"] not in ("EngineRunCompleted", "EngineRunFailed"):
+            continue
+        fields = {
+            "run_id": event["run_id"],
+            "symbol": event["symbol"],
+            "engine_timestamp_ms": event["engine_timestamp_ms"],
+            "cut_start": event["cut_start_ingest_seq"],
+            "cut_end": event["cut_end_ingest_seq"],
+            "engine_mode": event["engine_mode"],
+            "attempt": event["attempt"],
+        }
+        yield "orchestrator.engine_run", "debug", fields
+        if event["event_type"] == "EngineRunFailed":
+            failure = {"failure_domain": "engine", **event["payload"]}
+            yield "orchestrator.failure", "warning", {**failure, **fields}
+
+
 def tick_events(
     runs: Sequence[RunPlan], outcomes: Sequence[Outcome], memory: Mapping[str, Memory]
 ) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from runwright.kernel.workload import Decoded, Flow
 from runwright.streams.cuts import grid_of
 from runwright.streams.decode import Decoder
+from runwright.streams.events import messages_of
 from runwright.streams.spec import StreamSpec, retry_of
 
 
@@ -51,6 +52,7 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         decode=decode,
         next_ms=next_ms,
         published=published,
+        said=messages_of,
         skips_missed=spec.scheduler.on_restart == "skip",
         block_max=1_000 if spec.buffer.group_commit_ms else 1,
         ingestion_retry=retry_of(spec.ingestion_retry),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,55 +25,78 @@ def plan(seen: Seen) -> Round | None:
         return None
     spec: StreamSpec = seen.spec
     planned_ms = seen.tick.planned_ms
-    at_ms = grid_of(spec, 0).engine_timestamp_ms(planned_ms)
+    tick = _Tick.of(seen, grid_of(spec, 0).engine_timestamp_ms(planned_ms))
     return Round(
         key="tick",
-        runs=[_run(seen, symbol, at_ms) for symbol in symbols_of(spec)],
+        runs=[_run(seen, symbol, tick) for symbol in symbols_of(spec)],
         label=f"{spec.name}/{planned_ms}",
-        place="process" if spec.engine.isolation == "process" else "inline",
+        place="process" if tick.is_apart else "inline",
         workers=spec.concurrency.max_symbols or seen.facts["processors"],
         retry=retry_of(spec.engine_retry),
     )
 
 
-def _run(seen: Seen, symbol: str, at_ms: int) -> RunPlan:
+class _Tick(NamedTuple):
+    """What is the same for every symbol of a tick."""
+
+    at_ms: int
+    end: int
+    mode: str
+    args: Mapping[str, Any]
+    is_apart: bool
+    canary_ppm: int
+
+    @classmethod
+    def of(cls, seen: Seen, at_ms: int) -> _Tick:
+        """Look into the spec once for all symbols."""
+        spec: StreamSpec = seen.spec
+        args: dict[str, Any] = {
+            "alignment_ms": spec.engine.alignment_ms,
+            "cut_kind": spec.scheduler.mode,
+            "engine": spec.engine.ref,
+            "engine_mode": spec.engine.engine_mode,
+            "engine_timestamp_ms": at_ms,
+            "input": spec.engine.input,
+        }
+        if spec.engine.config:
+            args["config"] = msgspec.json.encode(spec.engine.config, order="sorted").decode()
+        return cls(
+            at_ms=at_ms,
+            end=seen.facts["log"]["end"],
+            mode=spec.engine.engine_mode,
+            args=args,
+            is_apart=spec.engine.isolation == "process",
+            canary_ppm=determinism_of(spec.engine).canary_ppm,
+        )
+
+
+def _run(seen: Seen, symbol: str, tick: _Tick) -> RunPlan:
     spec: StreamSpec = seen.spec
-    end = seen.facts["log"]["end"]
     before = seen.memory.get(symbol)
-    mode = spec.engine.engine_mode
-    args: dict[str, Any] = {
-        "alignment_ms": spec.engine.alignment_ms,
-        "cut_kind": spec.scheduler.mode,
-        "engine": spec.engine.ref,
-        "engine_mode": mode,
-        "engine_timestamp_ms": at_ms,
-        "input": spec.engine.input,
-        "run_id": run_id(symbol, at_ms, end, mode),
-    }
-    if spec.engine.config:
-        args["config"] = msgspec.json.encode(spec.engine.config, order="sorted").decode()
-    sampled = is_sampled(args["run_id"], determinism_of(spec.engine).canary_ppm)
+    identity = run_id(symbol, tick.at_ms, tick.end, tick.mode)
+    args = {**tick.args, "run_id": identity}
+    sampled = tick.canary_ppm > 0 and is_sampled(identity, tick.canary_ppm)
     if sampled:
         args["canary_ms"] = spec.engine.timeout_ms
-    is_apart = spec.engine.isolation == "process"
+    limit_ms = timeout_ms(spec.engine.timeout_ms, sampled=sampled) if tick.is_apart else 0
     return RunPlan(
         key=symbol,
         lane=symbol,
         work=Call(
             name=EXECUTE,
             args=args,
-            timeout_ms=timeout_ms(spec.engine.timeout_ms, sampled=sampled) if is_apart else 0,
-            confined="wished" if is_apart else "",
+            timeout_ms=limit_ms,
+            confined="wished" if tick.is_apart else "",
         ),
         cut=Cut(
             log=spec.name,
             key=symbol,
-            first=cut_start(symbol, seen.memory, seen.facts["first"], end),
-            last=end,
+            first=cut_start(symbol, seen.memory, seen.facts["first"], tick.end),
+            last=tick.end,
         ),
         leaves={
-            "cut_end": end,
-            "engine_timestamp_ms": at_ms,
+            "cut_end": tick.end,
+            "engine_timestamp_ms": tick.at_ms,
             "publish_seq": (before["publish_seq"] if before else 0) + EVENTS_MIN,
         },
     )

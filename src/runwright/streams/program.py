@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import select
 import shlex
-import shutil
 import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -47,14 +44,12 @@ class ResultUnreadable(OutputInvalid):
 
 def program(command: str) -> Callable[..., Any]:
     """Return the engine that a program is. Raises: invalid-spec for a command without words."""
-    try:
-        argv = shlex.split(command)
-    except ValueError as error:
-        raise InvalidSpec(f"engine.ref: cmd:{command}: {error}") from error
-    if not argv:
-        raise InvalidSpec("engine.ref: cmd: names no program")
+    argv = words_of(command)
 
     def engine(given: Any, *state: Any) -> Any:
+        import shutil  # lazy: 10 ms that every other command saves
+        import tempfile  # lazy: as above
+
         folder = Path(tempfile.mkdtemp(prefix="engine-"))
         try:
             return _answer(argv, folder, given, state)
@@ -62,6 +57,17 @@ def program(command: str) -> Callable[..., Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
     return engine
+
+
+def words_of(command: str) -> list[str]:
+    """Return the words of a command, as a shell would part them. Raises: invalid-spec."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InvalidSpec(f"engine.ref: cmd:{command}: {error}") from error
+    if not words:
+        raise InvalidSpec("engine.ref: cmd: names no program")
+    return words
 
 
 def _answer(argv: list[str], folder: Path, given: Any, state: tuple[Any, ...]) -> Any:
@@ -112,6 +118,8 @@ def _line(event: bytes) -> bytes:
 
 def _run(argv: list[str], folder: Path, environment: Mapping[str, str]) -> int:
     """Return the exit status; negative for a signal. Raises: OSError, TimeoutError."""
+    import subprocess  # lazy: as above
+
     process = subprocess.Popen(  # noqa: S603 - starting the engine that the spec names
         argv,
         cwd=folder,

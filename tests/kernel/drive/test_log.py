@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from runwright.adapters.memory import MemoryStore
+from runwright.kernel.drive.rebuild import differences, fold_again
 from runwright.kernel.errors import (
     BufferFull,
     InputsRetired,
@@ -231,6 +233,22 @@ def test_a_block_that_was_altered_is_not_read(stage):
         stage.reader()
 
 
+def test_a_head_that_was_altered_is_not_recalled(stage):
+    """Whoever opens the log reads heads alone, and holds them against their digests too."""
+    log = stage.log()
+    log.append(*events(3))
+    log.append(*events(3, 4))
+    (row,) = stage.store.rows("log_block", {"number": 1})
+    head = row["head"].replace(b"BTC", b"BTX")
+    if stage.store.kind == "memory":
+        stage.store._rows["log_block"]["prices", 3]["head"] = head
+    else:
+        stage.store._db.execute("DROP TRIGGER log_block_is_never_edited")
+        stage.store._db.execute("UPDATE log_block SET head = ? WHERE number = 1", [head])
+    with pytest.raises(StoreCorrupt, match="the head of block 1 was altered"):
+        stage.reader()
+
+
 # ------------------------------------------------------------------------------------- capacity
 
 
@@ -386,3 +404,21 @@ def test_the_map_of_keys_is_bounded_and_complete(stage):
 
 def read_row(row: dict) -> object:
     return read(StoredBlock(**row))
+
+
+def test_the_rows_of_segments_can_be_made_again(stage):
+    """They follow from the entries alone."""
+    log = filled(stage, keep_records=100)
+    log.retire(300)
+    again = MemoryStore()
+    fold_again(stage.store, {}, again)
+    assert differences(stage.store, again, []) == []
+    assert len(again.rows("log_segment")) == 6
+    assert [row["retired"] is None for row in again.rows("log_segment", order="idx")] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]

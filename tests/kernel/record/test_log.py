@@ -130,7 +130,7 @@ def test_a_block_is_restored_from_its_bytes_alone() -> None:
     [
         ({"v": 2}, "is of version 2"),
         ({"count": 0}, "holds no record"),
-        ({"count": 4}, "has sizes and ids and steps that do not fit its records"),
+        ({"count": 4}, "has sizes that do not fit its records"),
         ({"first": 0}, "has a place or a count that no block has"),
         ({"keys": ("A", "A")}, "has keys that are not each there once"),
         ({"before": (0,)}, "has keys that are not each there once"),

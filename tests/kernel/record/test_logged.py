@@ -13,6 +13,7 @@ import pytest
 
 from runwright.adapters.memory import MemoryStore
 from runwright.kernel.drive.blocks import between, every
+from runwright.kernel.ports import LogEnd
 from runwright.kernel.record import bundle
 from runwright.kernel.record.entries import Draft, LogSealed, decode
 from runwright.kernel.record.log import BlockHead, StoredBlock, restored
@@ -107,7 +108,7 @@ def another_root(stage: Stage) -> Report:
 
 
 def pinned_elsewhere(stage: Stage) -> Report:
-    end = msgspec.structs.replace(stage.reader().end_at(499), digest="ab" * 32)
+    end = LogEnd(12, PINNED, "ab" * 32)
     stage.round(end, cut("BTC", 1, 12), planned_ms=1)
     return stage.verify()
 
@@ -171,6 +172,17 @@ def test_an_edit_that_is_chained_again_meets_what_the_ledger_says(stage: Stage) 
     for after in blocks[3:]:
         found.append(forged(after, prev=found[-1].digest.hex()))
     assert told(stage.verify(blocks=found)).keys() == {"log-sealed", "log-pinned"}
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+def test_records_that_were_altered_break_one_sentence_wherever_they_are(
+    stage: Stage, number: int
+) -> None:
+    """The digest of their block says it; what its head says of others is still right."""
+    blocks = blocks_of(stage)
+    body = blocks[number].body.replace(b"n", b"m")
+    blocks[number] = msgspec.structs.replace(blocks[number], body=body)
+    assert told(stage.verify(blocks=blocks)).keys() == {"log-form"}
 
 
 @pytest.mark.parametrize("keep", [0, 1, PINNED, SEALED, SEALED + 1])

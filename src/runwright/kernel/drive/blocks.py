@@ -5,6 +5,7 @@ What is read from a store is held against its digest before anything is made of 
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -13,13 +14,15 @@ from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.ports import Reader, StoredBlock
 from runwright.kernel.record.log import Block, head_of, read
 
-#: The most bytes of records that are held of the newest blocks.
+#: About the most bytes that are held of the newest blocks; twice as many before some go.
 TAIL_BYTES_MAX: Final = 8 * 1024**2
 #: Blocks that one question to the store brings; the first brings fewer.
 READ_MAX: Final = 32
 READ_MIN: Final = 4
 _LEAST: Final = -(1 << 63)
 TABLE: Final = "log_block"
+#: What a block takes beside its bytes.
+_OVERHEAD: Final = 300
 _PLACE: Final = ("last_seq", "number", "first_seq", "first_ms", "last_ms", "size", "digest")
 
 
@@ -85,7 +88,7 @@ class Blocks:
         """Take in the newest block."""
         self._tail.append(block)
         self._ends.append(block.last_seq)
-        self._tail_bytes += block.size
+        self._tail_bytes += _weight(block)
         if self._tail_bytes > 2 * TAIL_BYTES_MAX:
             self._shorten()
 
@@ -93,7 +96,7 @@ class Blocks:
         """Let go of the older half, all at once: a list gives its front away slowly."""
         keep = 0
         while self._tail_bytes > TAIL_BYTES_MAX and keep < len(self._tail) - 1:
-            self._tail_bytes -= self._tail[keep].size
+            self._tail_bytes -= _weight(self._tail[keep])
             keep += 1
         del self._tail[:keep]
         del self._ends[:keep]
@@ -153,6 +156,9 @@ class Blocks:
         columns = (*_PLACE, "head")
         while rows := self._asked(after, READ_MAX, columns):
             for row in rows:
+                if hashlib.sha256(row["head"]).digest() != row["digest"]:
+                    msg = f"log {self._log}: the head of block {row['number']} was altered"
+                    raise StoreCorrupt(msg)
                 yield StoredBlock(log=self._log, body=b"", **row)
             after = rows[-1]["last_seq"]
 
@@ -200,3 +206,8 @@ class Blocks:
         bound = None if after is None else {"last_seq": after}
         rows = self._store.rows(TABLE, {"log": self._log}, after=bound, order=order, limit=limit)
         return [StoredBlock(**row) for row in rows]
+
+
+def _weight(block: StoredBlock) -> int:
+    """Return about how many bytes a block takes: of a single small event the head is more."""
+    return block.size + len(block.head) + _OVERHEAD

@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from runwright.kernel.drive.blocks import Blocks
-from runwright.kernel.errors import BufferFull, InputsRetired, StoreCorrupt, Usage, require
+from runwright.kernel.drive.segment import Segment
+from runwright.kernel.errors import BufferFull, InputsRetired, StoreCorrupt, Usage
 from runwright.kernel.ports import Clock, LogEnd, Reader, Span, StoredBlock
 from runwright.kernel.record import log as record
 from runwright.kernel.record.block import MAP_EVERY, Derived, Past, derive, genesis, make
-from runwright.kernel.record.entries import Draft, Header, LogRetired, LogSealed
-from runwright.kernel.record.ledger import Head, extend, leaf_hash
+from runwright.kernel.record.entries import Draft, Header, LogRetired
 from runwright.kernel.record.log import Block, Genesis, Known
 from runwright.kernel.run import Cut
 
@@ -113,7 +113,7 @@ class Log:
         self._firsts: dict[str, int] = {}
         self._positions: dict[str, Any] = {}
         self._range = _Range(0, -1, {})
-        self._segment = _Segment(0, 0)
+        self._segment = Segment(0, 0)
         last = self._blocks.newest()
         if last is not None:
             self._resume(last)
@@ -240,7 +240,7 @@ class Log:
         where = {"kind": self.kind, "name": self.name}
         rows = self._store.rows("log_segment", where, order="-idx", limit=1)
         done, index = (rows[0]["last_seq"], rows[0]["idx"] + 1) if rows else (0, 0)
-        self._segment = _Segment(index, done)
+        self._segment = Segment(index, done)
         for place in self._blocks.places(done):
             self._segment.take(place)
 
@@ -366,9 +366,11 @@ class Log:
     def _newest_before(self, key: str, cut: Cut) -> int:
         """Return the newest record of a key in a block of a cut; 0: there is none."""
         seq = 0
-        for block in self._blocks.between(cut.first, cut.last):
-            if key in block.head.keys:
-                seq = block.head.first
+        for stored in self._blocks.heads(cut.first - 1):
+            if stored.first_seq > cut.last:
+                break
+            if key in record.head_of(stored).keys:
+                seq = stored.first_seq
         return seq
 
     def newest(self, key: str, count: int) -> list[LogRecord]:
@@ -433,7 +435,7 @@ class Log:
             return False
         body = self._segment.body(self.kind, self.name)
         self._door()([Draft(body=body)])
-        self._segment = _Segment(body.index + 1, body.last_seq)
+        self._segment = Segment(body.index + 1, body.last_seq)
         return True
 
     def retire(self, through_seq: int) -> int:
@@ -476,61 +478,6 @@ class Log:
         if count is not None and segment["last_seq"] <= self.last_seq - count:
             return "count"
         return ""
-
-
-class _Segment:
-    """What is known of the blocks that are in no sealed segment yet."""
-
-    def __init__(self, index: int, done: int) -> None:
-        """Begin behind the last record that is sealed."""
-        self.index, self.done = index, done
-        self._tree = Head()
-        self._first_ms = self._last_ms = self._bytes = 0
-        self._last_seq, self._digest = done, b""
-
-    def take(self, block: _Placed) -> None:
-        """Take in the next block."""
-        if not self._tree.size:
-            self._first_ms = block.first_ms
-        self._tree = extend(self._tree, [leaf_hash(block.digest)])
-        self._bytes += block.size
-        self._last_seq, self._last_ms, self._digest = block.last_seq, block.last_ms, block.digest
-
-    def body(self, kind: str, name: str) -> LogSealed:
-        """Return the entry that seals them."""
-        require(self._tree.size, "there is a block to seal")
-        return LogSealed(
-            kind=kind,
-            name=name,
-            index=self.index,
-            first_seq=self.done + 1,
-            last_seq=self._last_seq,
-            blocks=self._tree.size,
-            root=self._tree.root().hex(),
-            head=self._digest.hex(),
-            first_ms=self._first_ms,
-            last_ms=self._last_ms,
-            bytes=self._bytes,
-        )
-
-
-class _Placed(Protocol):
-    """A block with or without its bytes."""
-
-    @property
-    def last_seq(self) -> int: ...
-
-    @property
-    def first_ms(self) -> int: ...
-
-    @property
-    def last_ms(self) -> int: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def digest(self) -> bytes: ...
 
 
 def _gather(block: Block, by_key: dict[str, tuple[list[int], list[bytes]]]) -> None:

@@ -194,7 +194,7 @@ class Streaming:
         self.health.is_ingestion_paused = True
         self.health.fault("buffer", f"{error.code}: {error}")
         self.health.change("degrade")
-        self._failure("buffer", error.code, type(error).__name__)
+        self._failure("buffer", error.code, type(error).__name__, str(error))
         self._tell(force=True)
 
     def _is_done(self) -> bool:
@@ -212,7 +212,7 @@ class Streaming:
         except Deferred as error:
             # The source is asked again after its delay; what it had brought is kept.
             self.health.fault("ingest", str(error))
-            self._failure("ingest", error.code, type(error).__name__)
+            self._failure("ingest", error.code, type(error).__name__, str(error))
             return False
         if taken is None:
             self._look_at_room()
@@ -258,7 +258,12 @@ class Streaming:
             self._buffer_full_s = self._ports.clock.monotonic_s()
             self.health.fault("buffer", "the buffer is full")
             self.health.count("backpressure.count", domain="buffer")
-            self._ports.messages("buffer.full", level="warning", name=self._name)
+            self._ports.messages(
+                "buffer.full",
+                f"{self._log.last_seq - self._log.retired_seq} records are not retired: no intake",
+                level="warning",
+                name=self._name,
+            )
         elif not is_full and self.health.is_ingestion_paused:
             self.health.is_ingestion_paused = False
             self.health.mend("buffer")
@@ -333,6 +338,17 @@ class Streaming:
             health.count("engine.runs", count, status="completed" if status == "done" else "failed")
         for event_type, count in self._flow.published(found.outcomes).items():
             health.count("publish.count", count, event_type=event_type)
+        has_failed = any(status != "done" for status in found.outcomes)
+        if has_failed or self._stream.is_verbose:
+            self._say_runs(found)
+
+    def _say_runs(self, found: Conducted) -> None:
+        """Write a line for each run that failed, and for every run for who asked for them."""
+        store = self._ports.store
+        for row in store.rows("round", {"id": found.rounds[-1]}, columns=("judged_seq",)):
+            for paper in store.rows("paper", {"seq": row["judged_seq"]}, columns=("body",)):
+                for name, level, fields in self._flow.said(paper["body"]):
+                    self._ports.messages(name, level=level, **fields)
 
     def _is_paused(self) -> bool:
         """Say whether no tick may start, and look whether that is over."""
@@ -366,7 +382,9 @@ class Streaming:
             return
         if (self._ports.clock.monotonic_s() - since_s) * 1000 >= most_ms:
             self.health.change("degrade")
-            self._failure("publish", "outbox_full", "Deferred")
+            self._failure(
+                "publish", "outbox_full", "Deferred", self.health.faults.get("publish", "")
+            )
 
     # ---------------------------------------------------------------------------------- the rest
 
@@ -392,9 +410,9 @@ class Streaming:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _failure(self, domain: str, kind: str, detail: str) -> None:
+    def _failure(self, domain: str, kind: str, detail: str, text: str) -> None:
         fields = {"failure_domain": domain, "error_kind": kind, "error_detail": detail}
-        self._ports.messages("orchestrator.failure", level="error", name=self._name, **fields)
+        self._ports.messages("orchestrator.failure", text, level="error", name=self._name, **fields)
 
     def _tell(self, *, force: bool = False) -> None:
         now_s = self._ports.clock.monotonic_s()

@@ -29,6 +29,9 @@ BODY_MAX: Final = 256 * 1024**2
 #: `prev` of block 0.
 NO_PREV: Final = "0" * 64
 
+#: What is wrong with a block whose head is sound and whose body is another one.
+ALTERED: Final = "has records that are not the ones its head says"
+
 _sha256 = hashlib.sha256
 #: Bytes of a number -> its code in an array.
 _CODES: Final[Mapping[int, str]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -141,11 +144,12 @@ class Block:
             return []
         own = head.keys.index(key)
         ends = list(accumulate(_unpacked(head.sizes, head.count), initial=0))
-        stamps = self.stamps()
+        places = [place for place, number in enumerate(self.ids()) if number == own]
+        stamps = self.stamps() if head.steps else ()
+        first, at, body = head.first, head.at, self.body
         return [
-            (head.first + place, stamps[place], self.body[ends[place] : ends[place + 1]])
-            for place, number in enumerate(self.ids())
-            if number == own
+            (first + place, stamps[place] if stamps else at, body[ends[place] : ends[place + 1]])
+            for place in places
         ]
 
     def before(self, key: str) -> int:
@@ -166,11 +170,11 @@ def _unpacked(data: bytes, count: int) -> Sequence[int]:
 
 def read(stored: StoredBlock) -> Block:
     """Return a block whose bytes are what it says. Raises: store-corrupt."""
-    problem = problem_of(stored)
-    if problem:
+    head, problem = _checked(stored)
+    if head is None or problem:
         msg = f"log {stored.log}: block {stored.number} {problem}"
         raise StoreCorrupt(msg)
-    return Block(stored, head_of(stored))
+    return Block(stored, head)
 
 
 def head_of(stored: StoredBlock) -> BlockHead:
@@ -184,17 +188,23 @@ def head_of(stored: StoredBlock) -> BlockHead:
 
 def problem_of(stored: StoredBlock) -> str:
     """Return what is wrong with the bytes of a block by themselves; "" when nothing is."""
+    return _checked(stored)[1]
+
+
+def _checked(stored: StoredBlock) -> tuple[BlockHead | None, str]:
+    """Return the head of a block, and what is wrong with it."""
     if not all(isinstance(part, bytes) for part in (stored.head, stored.body, stored.digest)):
-        return "does not hold bytes"
+        return None, "does not hold bytes"
     if _sha256(stored.head).digest() != stored.digest:
-        return "has a head that is not the one its digest says"
+        return None, "has a head that is not the one its digest says"
     try:
         head = _HEAD.decode(stored.head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f"has a head that cannot be read: {error}"
-    if _sha256(stored.body).hexdigest() != head.body:
-        return "has records that are not the ones its head says"
-    return _misfit(stored, head)
+        return None, f"has a head that cannot be read: {error}"
+    problem = _misfit(stored, head)
+    if not problem and _sha256(stored.body).hexdigest() != head.body:
+        problem = ALTERED
+    return head, problem
 
 
 def _misfit(stored: StoredBlock, head: BlockHead) -> str:
@@ -224,24 +234,20 @@ def _unfit(head: BlockHead, size: int) -> str:
         return "has a place or a count that no block has"
     if len(set(head.keys)) != keys or len(head.before) != keys or not keys:
         return "has keys that are not each there once"
-    widths = {name: divmod(len(part), count) for name, part in _arrays(head).items()}
-    wrong = [name for name, (width, rest) in widths.items() if rest or width not in _CODES]
-    if wrong:
-        return f"has {' and '.join(wrong)} that do not fit its records"
+    for name, part in (("sizes", head.sizes), ("ids", head.ids), ("steps", head.steps)):
+        width, rest = divmod(len(part), count)
+        if rest or (width not in _CODES and (part or name == "sizes")):
+            return f"has {name} that do not fit its records"
     if keys > 1:
-        used = set(_unpacked(head.ids, count)) if head.ids else set()
-        if used != set(range(keys)):
+        used = set(_unpacked(head.ids, count)) if head.ids else {-1}
+        # As many numbers as keys, and none beyond the last: all of them.
+        if len(used) != keys or max(used) != keys - 1:
             return "has keys that are not those of its records"
     elif head.ids:
         return "numbers the one key that it has"
     if sum(_unpacked(head.sizes, count)) != size:
         return "has sizes that do not add up to its bytes"
     return ""
-
-
-def _arrays(head: BlockHead) -> dict[str, bytes]:
-    named = {"sizes": head.sizes, "ids": head.ids, "steps": head.steps}
-    return {name: part for name, part in named.items() if part or name == "sizes"}
 
 
 def about(stored: StoredBlock) -> Genesis:

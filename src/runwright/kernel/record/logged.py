@@ -17,6 +17,7 @@ from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.record.entries import LogRetired, LogSealed
 from runwright.kernel.record.ledger import Head, StoredBlock, extend, leaf_hash
 from runwright.kernel.record.log import (
+    ALTERED,
     NO_PREV,
     Block,
     BlockHead,
@@ -202,15 +203,18 @@ class _Walk:
         except (StoreCorrupt, TypeError):
             # What it says cannot be read, so the next one is only held against its place.
             self._number, self._seq, self._prev = stored.number, stored.last_seq, ""
+            self._count(stored, stored.digest)
+            self._lose()
             return
         last = head.first + head.count - 1 if head.number else 0
         self._place(head)
         if head.number:
             self._extend(head.first, last)
             self.records += head.count
-        if not problem:
-            self._look(stored, head)
-        digest = hashlib.sha256(stored.head).hexdigest()
+        self._look(stored, head, problem)
+        own = hashlib.sha256(stored.head).digest()
+        digest = own.hex()
+        self._count(stored, own)
         self._named(head, last, digest)
         self._number, self._seq, self._prev = head.number, last, digest
         self._ms = max(self._ms, stored.last_ms)
@@ -231,8 +235,14 @@ class _Walk:
             first = self._spans.pop()[0]
         self._spans.append((first, last))
 
-    def _look(self, stored: StoredBlock, head: BlockHead) -> None:
-        """Look into a block whose bytes are its own."""
+    def _look(self, stored: StoredBlock, head: BlockHead, problem: str) -> None:
+        """Look into a block, as far as its problem lets it be believed."""
+
+    def _count(self, stored: StoredBlock, digest: bytes) -> None:
+        """Take a block to those of its segment, whatever is wrong with its records."""
+
+    def _lose(self) -> None:
+        """Go on without knowing what a block said."""
 
     def _named(self, head: BlockHead, last: int, digest: str) -> bool:
         """Hold a block against the rounds that name it; say whether one does."""
@@ -292,6 +302,7 @@ class _Whole(_Walk):
         self._known: dict[str, tuple[int, int]] = {}
         self._from = 0
         self._map: int | None = 0
+        self._is_clear = True
         self._segments = iter(log.segments)
         self._segment = next(self._segments, None)
         self._tree, self._first_ms, self._bytes = Head(), 0, 0
@@ -315,12 +326,18 @@ class _Whole(_Walk):
             self._prev, self._ms = segment.head, segment.last_ms
             self._segment = next(self._segments, None)
 
-    def _look(self, stored: StoredBlock, head: BlockHead) -> None:
+    def _look(self, stored: StoredBlock, head: BlockHead, problem: str) -> None:
         if not head.number:
-            self._check_genesis(stored)
-            return
-        self._check_keys(stored, head)
-        self._check_segment(stored)
+            if not problem:
+                self._check_genesis(stored)
+        elif problem not in ("", ALTERED):
+            # Which keys it has is not known, so nothing is said of those that come after it.
+            self._lose()
+        elif self._is_clear:
+            self._check_keys(stored, head)
+
+    def _lose(self) -> None:
+        self._is_clear = False
 
     def _check_genesis(self, stored: StoredBlock) -> None:
         try:
@@ -365,17 +382,17 @@ class _Whole(_Walk):
         """Return the first record of a key, as far as it can be known behind what was retired."""
         return seq if not head.before[head.keys.index(key)] else 0
 
-    def _check_segment(self, stored: StoredBlock) -> None:
-        if self._segment is None:
+    def _count(self, stored: StoredBlock, digest: bytes) -> None:
+        if self._segment is None or not stored.number:
             return
         seq, segment = self._segment
         if not self._tree.size:
             self._first_ms = stored.first_ms
-        self._tree = extend(self._tree, [leaf_hash(stored.digest)])
+        self._tree = extend(self._tree, [leaf_hash(digest)])
         self._bytes += stored.size
         if stored.last_seq < segment.last_seq:
             return
-        own = (stored.last_seq, self._tree.size, self._tree.root().hex(), stored.digest.hex())
+        own = (stored.last_seq, self._tree.size, self._tree.root().hex(), digest.hex())
         said = (segment.last_seq, segment.blocks, segment.root, segment.head)
         figures = (self._first_ms, stored.last_ms, self._bytes)
         if own != said or figures != (segment.first_ms, segment.last_ms, segment.bytes):
