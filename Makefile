@@ -1,6 +1,8 @@
 # Every target builds the environment it needs; `python3` with venv and `make` are enough.
 PYTHON ?= python3
 JOBS ?= 2
+# How many seeds `make test-long` simulates, on each kind of store.
+SEEDS ?= 5000
 VENV := .venv
 BIN := $(VENV)/bin
 CAMPAIGN := $(addprefix tests/,tamper foreign crash disk escape secrets)
@@ -9,7 +11,7 @@ COMPILE := $(BIN)/python -m compileall -q src
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-regimes test campaign check fmt lint types tidy docs metrics bench clean tools
+.PHONY: help demo demo-regimes test test-long campaign check fmt lint types tidy docs metrics bench clean tools
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +47,9 @@ tools: # What tests run beside Python, from Debian's packages where it is missin
 	  DEBIAN_FRONTEND=noninteractive $$apt install --no-install-recommends $$package || \
 	  failed="$$failed $$package"; done; \
 	[ -z "$$failed" ] || echo "warning: not installed, what needs it is skipped:$$failed" >&2
+
+test-long: $(VENV)/dev.stamp ## Simulate streams under thousands of seeds
+	@$(COMPILE) && $(BIN)/python -m pytest -q -n $(JOBS) --seeds $(SEEDS) tests/streams/test_simulator.py
 
 campaign: tools $(VENV)/dev.stamp ## Try every point of the crash, tamper, disk, escape and secret tests
 	@$(COMPILE) && $(BIN)/python -m pytest -q -n $(JOBS) --campaign $(CAMPAIGN)

@@ -21,6 +21,7 @@ WIDTH = 100
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a campaign try every point, where a test session tries a fixed part of them."""
     parser.addoption("--campaign", action="store_true", help="try every point of each campaign")
+    parser.addoption("--seeds", type=int, default=100, help="simulate so many seeds of streams")
 
 
 @pytest.fixture(scope="session")

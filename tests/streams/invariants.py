@@ -38,6 +38,14 @@ NAME: Final = "sim"
 _TERMINAL: Final = ("EngineRunCompleted", "EngineRunFailed")
 
 
+class Broken(AssertionError):
+    """An invariant that does not hold, and why."""
+
+    def __init__(self, invariant: str, why: str) -> None:
+        super().__init__(f"{invariant}: {why}")
+        self.invariant = invariant
+
+
 @dataclass
 class Found:
     """What a simulation left, read once."""
@@ -80,7 +88,10 @@ def hold(simulation: Simulation) -> None:
     """Hold a simulation that is at its end against every invariant."""
     found = Found(simulation)
     for invariant in INVARIANTS:
-        invariant(found)
+        try:
+            invariant(found)
+        except AssertionError as error:
+            raise Broken(invariant.__name__, str(error)) from error
 
 
 # ------------------------------------------------------------------------------------ the log
@@ -92,6 +103,7 @@ def every_event_is_there_as_it_arrived(found: Found) -> None:
     there = list(found.log.records(found.log.retired_seq + 1, found.log.last_seq))
     assert there == found.records[found.log.retired_seq :]
     world = found.simulation.world
+    assert not world.told_early, "a source was told that something is durable that was not"
     assert world.script.max_age_ms is not None or not found.log.retired_seq
     for feed in found.simulation.script.feeds:
         kept = [each for each in map(_identity, found.records) if each[0] == feed.name]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from runwright.adapters.functions import Instants, attempted, call
 from runwright.adapters.memory import MemoryStore
@@ -93,6 +96,9 @@ class World:
         #: Source -> how many of its items were handed out, and were acknowledged.
         self.handed: dict[str, int] = {feed.name: 0 for feed in script.feeds}
         self.acknowledged: dict[str, int] = dict(self.handed)
+        #: How many of its events are durable, and sources that were told so too early.
+        self.durable: Counter[str] = Counter()
+        self.told_early: set[str] = set()
         self.delivered: list[Delivery] = []
         #: Every record that ever was durable, also what is retired since.
         self.records: list[LogRecord] = []
@@ -182,7 +188,9 @@ class SimulatedStore:
         is_unknown = world.is_due(step, "unknown")
         self._inner.commit(batch)
         world.planned |= planned_of(batch)
-        world.records += records_of(batch)
+        appended = records_of(batch)
+        world.records += appended
+        world.durable.update(msgspec.json.decode(each.data)["source_id"] for each in appended)
         if is_unknown:
             raise CommitUnknown("COMMIT raised: the disk went away")
         world.at(step, "after")
@@ -261,6 +269,8 @@ class SimulatedSource:
     def acknowledge(self, position: Any) -> None:
         self._world.at("acknowledge", "before")
         if position is not None:
+            if position["items"] > self._world.durable[self.name]:
+                self._world.told_early.add(self.name)
             known = self._world.acknowledged[self.name]
             self._world.acknowledged[self.name] = max(known, position["items"])
         self._world.at("acknowledge", "after")
@@ -315,6 +325,7 @@ class SimulatedPlace:
         self._world, self._die = world, die
         self._queue: list[Work] = []
         self._running: list[tuple[float, int, Work]] = []
+        self._ended: list[Executed] = []
 
     def start(self, work: Sequence[Work]) -> None:
         self._world.at("start", "before")
@@ -324,24 +335,36 @@ class SimulatedPlace:
 
     def _begin(self) -> None:
         while self._queue and len(self._running) < self.workers:
-            due_s = self._world.clock.at_s + self._die.choice([0.0, 0.001, 0.03, 0.4])
-            self._running.append((due_s, len(self._running), self._queue.pop(0)))
+            work, takes_s = self._queue.pop(0), self._die.choice([0.0, 0.0, 0.001, 0.03, 0.4])
+            if takes_s:
+                due_s = self._world.clock.at_s + takes_s
+                self._running.append((due_s, self._die.getrandbits(32), work))
+            else:
+                # As in the conductor's own thread: it has ended when it is started.
+                self._execute(work)
+
+    def _execute(self, work: Work) -> None:
+        instants = Instants.of(self._world.clock)
+        self._ended.append(attempted(work, lambda each: call(each, instants)))
 
     def wait(self, timeout_s: float | None) -> list[Executed]:
         clock = self._world.clock
         due_s = min((due_s for due_s, _, _ in self._running), default=None)
         until_s = None if timeout_s is None else clock.at_s + timeout_s
+        if self._ended:
+            until_s = clock.at_s
         if due_s is None or (until_s is not None and until_s < due_s):
             assert until_s is not None, "waits for ever with nothing under way"
             clock.advance(max(INSTANT_S, until_s - clock.at_s))
-            return []
-        clock.advance(max(0.0, due_s - clock.at_s))
-        ended = sorted((one for one in self._running if one[0] <= clock.at_s), key=_by_end)
+        else:
+            clock.advance(max(0.0, due_s - clock.at_s))
+        over = sorted((one for one in self._running if one[0] <= clock.at_s), key=_by_end)
         self._running = [one for one in self._running if one[0] > clock.at_s]
-        instants = Instants.of(clock)
-        back = [attempted(work, lambda each: call(each, instants)) for _, _, work in ended]
+        for _, _, work in over:
+            self._execute(work)
         self._begin()
-        return back
+        ended, self._ended = self._ended, []
+        return ended
 
     def stop(self, *, kill: bool) -> None:
         """Nothing: what is under way ends by itself."""

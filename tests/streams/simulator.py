@@ -62,6 +62,7 @@ class Build:
     workload: Workload = WORKLOAD
     streaming: type[Streaming] = Streaming
     log: type[Log] = Log
+    inflow: type[Inflow] = Inflow
     store: type[SimulatedStore] = SimulatedStore
     execution: type[Execution] = Execution
 
@@ -148,7 +149,7 @@ class Simulation:
         bell = SimulatedBell(world, stop.ask)
         conductor.recover()
         requests = Service(conductor, ports, bell, only=(KIND, NAME)).drain
-        inflow = Inflow(sources, flow, ports.clock, positions)
+        inflow = self.build.inflow(sources, flow, ports.clock, positions)
         stream = Stream(KIND, NAME, flow, log, inflow, lambda report: None, requests)
         return self.build.streaming(conductor, bell, stream, stop)
 
