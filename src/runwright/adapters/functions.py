@@ -47,14 +47,16 @@ def attempted(work: Work, execute: Callable[[Work], Executed]) -> Executed:
         return failed(work, "raised", text_of(error))
 
 
-def call(work: Work, instants: Instants) -> Executed:
+def call(
+    work: Work, instants: Instants, find: Callable[[str], Callable[..., Any] | str] | None = None
+) -> Executed:
     """Call the function that a plan names. Raises: deferred, and whatever the function raises."""
     plan = work.plan
     if plan.refused:
         return failed(work, "refused", plan.refused)
     if not isinstance(plan.work, Call):
         return failed(work, "refused", "a command runs only in a place for commands")
-    function = resolve(plan.work.name)
+    function = (find or resolve)(plan.work.name)
     if isinstance(function, str):
         return failed(work, "unknown", function)
     began_ms, began_s, cpu_s = instants.read_ms(), time.monotonic(), time.thread_time()
