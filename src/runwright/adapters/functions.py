@@ -66,10 +66,10 @@ def call(
         return failed(work, "returned", f"{plan.work.name} returned {kind} instead of an Outcome")
     if not fit((answer.value, answer.memory)):
         return failed(work, "returned", f"{plan.work.name} returned {_misfit(answer)}")
-    used = Resources(
-        duration_ms=round((time.monotonic() - began_s) * 1000),
-        cpu_ms=round((time.thread_time() - cpu_s) * 1000),
-    )
+    duration_ms = round((time.monotonic() - began_s) * 1000)
+    # Nothing uses more of one processor than the time that passes; asking costs a microsecond.
+    cpu_ms = round((time.thread_time() - cpu_s) * 1000) if duration_ms else 0
+    used = Resources(duration_ms=duration_ms, cpu_ms=cpu_ms)
     outcome = msgspec.structs.replace(
         answer,
         key=plan.key,
