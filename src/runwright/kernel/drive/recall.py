@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from runwright.kernel.canonical import digest, encode, exact
+from runwright.kernel.canonical import digest, encode_again, exact
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.ports import Reader
@@ -192,7 +192,7 @@ def left_by(store: Blobs, entry: Entry) -> bytes:
     """
     body: RunFinished = entry.body
     if body.left is not None:
-        return encode(body.left)
+        return encode_again(body.left)
     return pinned(store, body.memory, entry.seq) if body.memory else b""
 
 
