@@ -17,12 +17,13 @@ import os
 import threading
 from _queue import Empty, SimpleQueue  # `queue` imports heapq, too
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runwright.adapters.children import Child, Launcher
 from runwright.adapters.commands import Commands
-from runwright.adapters.functions import Instants, attempted, call, stopped
+from runwright.adapters.functions import Instants, attempted, call, resolve, stopped
 from runwright.adapters.scratch import sweep
 from runwright.kernel.errors import Refused
 from runwright.kernel.ports import Clock, Messages, Place, Work
@@ -177,12 +178,14 @@ class InlinePlace(_Place):
         """One at a time."""
         super().__init__(1)
         self._clock = clock
+        # The runs of a round mostly call one function.
+        self._find = cache(resolve)
 
     def start(self, work: Sequence[Work]) -> None:
         """Execute attempts, one after the other."""
         instants = Instants.of(self._clock)
         for each in work:
-            self._ended.put(attempted(each, lambda work: call(work, instants)))
+            self._ended.put(attempted(each, lambda work: call(work, instants, self._find)))
 
     def stop(self, *, kill: bool) -> None:
         """Do nothing: what was started has ended."""

@@ -35,6 +35,11 @@ def encode(value: Any) -> bytes:
     return _ENCODER.encode(value)
 
 
+def encode_again(value: Any) -> bytes:
+    """Return the canonical bytes of a value that was read from canonical bytes."""
+    return _ENCODER.encode(value)
+
+
 def digest(data: bytes) -> str:
     """Return the SHA-256 of bytes, as 64 lower-case hex characters."""
     return hashlib.sha256(data).hexdigest()

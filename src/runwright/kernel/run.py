@@ -11,7 +11,7 @@ import msgspec
 
 from runwright.kernel.canonical import digest, digest_of
 
-_TEXT: Final = msgspec.json.Encoder()
+_TEXTS: Final = msgspec.json.Encoder(order="sorted")
 #: What a lane's last outcome left for its next run: a small canonical value.
 Memory: TypeAlias = Mapping[str, Any]
 #: What `observe` read: a small canonical value; large things stand in it as a Ref.
@@ -411,22 +411,25 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def tick_id(*, origin: str, workload: str, spec: str, tick: Tick) -> str:
     """Return the id of a tick: the same on every machine, so a repeat is recognised."""
-    return digest_of(
-        {"origin": origin, "workload": workload, "spec": spec, "tick": tick_key(tick)},
-    )
+    return _id_of(origin=origin, spec=spec, tick=tick_key(tick), workload=workload)
 
 
 def round_id(*, tick: str, round_key: str) -> str:
     """Return the id of a round of a tick (by its id)."""
-    return digest_of({"tick": tick, "round": round_key})
+    return _id_of(round=round_key, tick=tick)
 
 
 def run_id(*, round: str, key: str) -> str:  # noqa: A002 - the word of the field
     """Return the id of a run: which occurrence of {origin, workload, spec, tick, round, key}."""
-    if not (round.isascii() and key.isascii()):
-        return digest_of({"round": round, "key": key})
-    # The same canonical bytes, without the way through a dict: this is asked for every entry.
-    return digest(b'{"key":%b,"round":%b}' % (_TEXT.encode(key), _TEXT.encode(round)))
+    return _id_of(key=key, round=round)
+
+
+def _id_of(**texts: str) -> str:
+    """Return the digest of the canonical bytes of texts by name."""
+    if all(map(str.isascii, texts.values())):
+        # What is ASCII is text, and needs no other look.
+        return digest(_TEXTS.encode(texts))
+    return digest_of(texts)
 
 
 def instant_text(epoch_ms: int, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:

@@ -228,7 +228,14 @@ def test_a_value_outside_the_profile_is_refused_wherever_it_stands(fields: dict[
 
 @pytest.mark.parametrize(
     "fields",
-    [{"n": BIG}, {"sup": BIG}, {"blobs": (Blob(name="a", digest="b", size=BIG),)}],
+    [
+        {"n": BIG},
+        {"sup": BIG},
+        {"blobs": (Blob(name="a", digest="b", size=BIG),)},
+        {"blobs": (Blob(name="a", digest="b", size=1), Blob(name="a", digest="b", size=-BIG))},
+        {"blobs": (Blob(name="a", digest="b", size=1, whole_size=BIG),)},
+        {"blobs": (Blob(name="a", digest="b", size=1, masked=BIG),)},
+    ],
 )
 def test_a_draft_outside_the_profile_is_refused(fields: dict[str, Any]) -> None:
     """What stands beside the body, as well."""

@@ -6,13 +6,13 @@ workload follow from the entries alone, so that whoever doubts a table folds the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from runwright.kernel.canonical import digest
-from runwright.kernel.drive.recall import left_by, pinned, read
+from runwright.kernel.drive.recall import ROSTER, left_by, pinned, read
 from runwright.kernel.drive.ticks import decode_spec, in_force_of
 from runwright.kernel.ports import Reader, Row
 from runwright.kernel.record.entries import (
@@ -42,6 +42,8 @@ class _Open(msgspec.Struct, kw_only=True):
     #: The first entry of its tick, and what the tick is called so far.
     tick_seq: int
     label: str
+    #: Whether a workload makes tables of it.
+    is_folded: bool
     #: The runs as they are pinned; empty when that was done by another process.
     roster: bytes = b""
     #: run id -> plan; None before it is needed.
@@ -225,6 +227,7 @@ class Projection:
             planned=entry,
             tick_seq=tick_seq,
             label=label,
+            is_folded=body.kind in self._folding,
             roster=kept.data if kept else b"",
             finished=[],
         )
@@ -275,7 +278,7 @@ class Projection:
             for workload in self._folding.values():
                 yield from self._ask(workload, entry, leaf)
         elif entry.run or entry.round:
-            if not any(found.planned.body.kind in self._folding for found in self._rounds()):
+            if not any(found.is_folded for found in self._rounds()):
                 return
             under_way = self._round_of_run(entry) if entry.run else self._round(entry.round)
             kind = under_way.planned.body.kind
@@ -318,10 +321,10 @@ class Projection:
             self._load()
         return self._open[identity]
 
-    def _rounds(self) -> Sequence[_Open]:
+    def _rounds(self) -> Collection[_Open]:
         if not self._open:
             self._load()
-        return list(self._open.values())
+        return self._open.values()
 
     def _round_of_run(self, entry: Entry) -> _Open:
         if entry.run not in self._by_run:
@@ -335,7 +338,7 @@ class Projection:
         if under_way.runs is None:
             planned = under_way.planned
             roster = under_way.roster or pinned(self, planned.body.roster, planned.seq)
-            plans = msgspec.json.decode(roster, type=list[RunPlan])
+            plans = ROSTER.decode(roster)
             under_way.runs = {run_id(round=planned.round, key=plan.key): plan for plan in plans}
             self._by_run.update(dict.fromkeys(under_way.runs, under_way))
         return under_way.runs
@@ -347,10 +350,14 @@ class Projection:
             entries = self._past.entries(row["seq"])
             planned = read(next(entries).raw)
             under_way = _Open(
-                planned=planned, tick_seq=tick["seq"], label=tick["label"], finished=[]
+                planned=planned,
+                tick_seq=tick["seq"],
+                label=tick["label"],
+                is_folded=planned.body.kind in self._folding,
+                finished=[],
             )
             self._open[planned.round] = under_way
-            if planned.body.kind in self._folding:
+            if under_way.is_folded:
                 runs = self._runs(under_way)
                 for stored in entries:
                     entry = read(stored.raw)

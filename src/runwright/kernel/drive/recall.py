@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from runwright.kernel.canonical import digest, encode, exact
+from runwright.kernel.canonical import digest, encode_again, exact
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.errors import StoreCorrupt
 from runwright.kernel.ports import Reader
@@ -24,10 +24,22 @@ from runwright.kernel.record.entries import (
     tail_for,
     tail_of,
 )
-from runwright.kernel.run import Content, Outcome, Round, RunPlan, run_id
+from runwright.kernel.run import ONCE, Content, Outcome, Round, RunPlan, run_id
 
+#: Reads the pinned runs of a round.
+ROSTER: Final = msgspec.json.Decoder(list[RunPlan])
 #: The fields of a round that stand in `policy` of round.planned.
 POLICY: Final = ("rate", "retry", "deadline_s", "judge_every")
+
+
+#: What most rounds say there, and how it is recorded.
+_PLAIN: Final[Mapping[str, Any]] = {
+    "rate": None,
+    "retry": ONCE,
+    "deadline_s": None,
+    "judge_every": 0,
+}
+_PLAIN_POLICY: Final[Mapping[str, Any]] = exact(msgspec.to_builtins(_PLAIN))
 
 
 class Blobs(Protocol):
@@ -96,9 +108,10 @@ class _Reconciled(msgspec.Struct, frozen=True):
 
 def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
     """Return what a round says beside its runs, as a canonical value."""
-    policy: Mapping[str, Any] = exact(
-        {name: msgspec.to_builtins(getattr(round, name)) for name in POLICY}
-    )
+    values = {name: getattr(round, name) for name in POLICY}
+    if values == _PLAIN and round.retry is ONCE:
+        return _PLAIN_POLICY
+    policy: Mapping[str, Any] = exact(msgspec.to_builtins(values))
     return policy
 
 
@@ -113,7 +126,7 @@ def recall(store: Reader, seq: int, stop: int | None = None) -> Recalled:
     if not isinstance(planned, RoundPlanned):
         message = f"seq {seq} is {first.type}, not round.planned"
         raise StoreCorrupt(message)
-    runs = msgspec.json.decode(pinned(store, planned.roster, seq), type=list[RunPlan])
+    runs = ROSTER.decode(pinned(store, planned.roster, seq))
     plain = {
         **planned.policy,
         "key": planned.key,
@@ -179,7 +192,7 @@ def left_by(store: Blobs, entry: Entry) -> bytes:
     """
     body: RunFinished = entry.body
     if body.left is not None:
-        return encode(body.left)
+        return encode_again(body.left)
     return pinned(store, body.memory, entry.seq) if body.memory else b""
 
 

@@ -21,7 +21,7 @@ from runwright.kernel.drive.execution import (
     printable,
 )
 from runwright.kernel.drive.outbox import paper_rows
-from runwright.kernel.drive.recall import Recalled, policy_of
+from runwright.kernel.drive.recall import ROSTER, Recalled, policy_of
 from runwright.kernel.drive.ticks import Conducted, Spec, TickState, conducted, request_row
 from runwright.kernel.errors import Usage, require
 from runwright.kernel.record.entries import (
@@ -126,7 +126,7 @@ def add_planned(
         runs=len(planned.runs),
         seq=seq,
     )
-    runs = msgspec.json.decode(kept["roster"].data, type=list[RunPlan])
+    runs = ROSTER.decode(kept["roster"].data)
     return UnderWay(
         kind=spec.kind,
         name=spec.name,

@@ -223,7 +223,7 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tu
         or max(integers) > INT_MAX
         or min(integers) < -INT_MAX
         or not -INT_MAX <= draft.n <= INT_MAX
-        or ((draft.blobs or draft.sup) and not fit((draft.sup, *draft.blobs), 1))
+        or ((draft.blobs or draft.sup) and not _are_exact(draft))
         or (any(others) and not fit(others, 1))
     ):
         check(draft)
@@ -231,6 +231,12 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tu
         msg = f"{form.name} entry of {len(raw)} bytes is over the limit of {ENTRY_MAX}"
         raise NotCanonical(msg, hint="Keep large things as a blob and name them by digest.")
     return raw, back
+
+
+def _are_exact(draft: Draft) -> bool:
+    """Say whether the integers beside the body are inside the profile."""
+    sizes = [size for blob in draft.blobs for size in (blob.size, blob.whole_size, blob.masked)]
+    return all(-INT_MAX <= size <= INT_MAX for size in (draft.sup or 0, *sizes))
 
 
 class _Form(NamedTuple):
