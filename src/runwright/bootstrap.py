@@ -866,6 +866,15 @@ def _signatures(store: ProjectStore, seqs: Sequence[int] | None = None) -> list[
     ]
 
 
+def _published(store: ProjectStore, seqs: Sequence[int]) -> dict[tuple[int, int], bytes]:
+    """Return what left because of some verdicts: (seq, place) -> body."""
+    return {
+        (seq, row["idx"]): row["body"]
+        for seq in seqs
+        for row in store.rows("paper", {"seq": seq}, columns=("idx", "body"), order="idx")
+    }
+
+
 def _papers(store: ProjectStore) -> Iterator[StoredPaper]:
     """Yield what is in the outbox, verdict by verdict."""
     from runwright.kernel.canonical import digest  # lazy: only verify verifies
@@ -952,6 +961,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
             message = "nothing is sealed yet"
             raise Usage(message)
         blocks: list[StoredBlock] = []
+        rounds: list[dict[str, Any]] = []
         if name == "all":
             label, entries = "ledger", list(store.entries(0, seal.size))
         else:
@@ -982,6 +992,7 @@ def export(loaded: Loaded, name: str, folder: Path | None) -> Mapping[str, Any]:
             key=key,
             signatures=_signatures(store, [entry.seq for entry in entries]),
             blocks=blocks,
+            papers=_published(store, [row["judged_seq"] for row in rounds]) if blocks else {},
         )
         write_folder(target, files)
     finally:

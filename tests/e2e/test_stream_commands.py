@@ -173,6 +173,32 @@ def test_outputs_are_the_same_bytes_for_any_number_of_workers_and_hash_seed(
     assert len(seen) == 1
 
 
+def test_a_bundle_of_a_tick_holds_what_it_published_and_verifies_with_the_keys_alone(
+    project: Project, tmp_path: Path
+) -> None:
+    """Check 49: in an empty folder; an altered event is found although the manifest is mended."""
+    stream(project)
+    project.done("streams", "run", "toy")
+    label = f"toy/{START_MS + MINUTE_MS}"
+    project.done("export", label, "--out", tmp_path / "bundle")
+    (paper,) = (tmp_path / "bundle" / "papers").iterdir()
+    lines = [json.loads(line) for line in paper.read_text().splitlines()]
+    assert lines == published(project)[:4]
+    keys = [
+        project.folder / ".runwright" / "keys" / f"{name}.pub.pem"
+        for name in ("ledger", "evidence")
+    ]
+    words = ["verify", tmp_path / "bundle", *(word for key in keys for word in ("--key", key))]
+    auditor = Project(tmp_path / "auditor")
+    auditor.done(*words)
+    paper.write_bytes(paper.read_bytes().replace(b'"events":4', b'"events":5'))
+    broken = auditor.done(*words, "--json", status=6).json
+    assert {check["level"] for check in broken["checks"] if not check["held"]} >= {
+        "bundle",
+        "outbox",
+    }
+
+
 def test_run_of_a_stream_says_which_command_runs_it(project: Project) -> None:
     """`run` is for cycles."""
     stream(project)

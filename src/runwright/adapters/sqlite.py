@@ -265,7 +265,7 @@ class SqliteStore:
         if batch.entries:
             # Asked once for a commit: a trigger that asks for each entry costs a tenth of the rate.
             ((size,),) = db.execute(_SQL["size"]).fetchall()
-            rows = [(row.seq, row.raw, row.leaf) for row in batch.entries]
+            rows = [*map(msgspec.structs.astuple, batch.entries)]
             if [row[0] for row in rows] != list(range(size, size + len(rows))):
                 message = f"{self.path}: the entries to write do not continue at seq {size}"
                 raise StoreCorrupt(message)

@@ -55,4 +55,6 @@ def command(ctx: click.Context, folder: Path | None, name: str | None, *, as_jso
     click.echo(f"Ledger       {made['origin']}")
     click.echo(f"Public key   {made['seal_key']}")
     click.echo(f"Keys         {made['keys']} (back them up; the public ones are for auditors)")
-    click.echo("Next: runwright apply SPEC.yaml, then runwright run NAME")
+    click.echo(
+        "Next: runwright apply SPEC.yaml, then runwright run NAME, or runwright streams run NAME"
+    )

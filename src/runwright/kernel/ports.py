@@ -18,7 +18,7 @@ from runwright.kernel.run import Content, Cut, Executed, Ref, Round, RunPlan
 # ---------------------------------------------------------------------------------------- store
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A row to write: inserted, or replacing the one with the same primary key."""
 
     table: str
@@ -231,7 +231,7 @@ class World(Protocol):
 # --------------------------------------------------------------------------------------- places
 
 
-class Work(msgspec.Struct, frozen=True, kw_only=True):
+class Work(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt of one run, handed to a place."""
 
     plan: RunPlan

@@ -18,8 +18,8 @@ Memory: TypeAlias = Mapping[str, Any]
 Facts: TypeAlias = Mapping[str, Any]
 
 
-class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Frozen, keyword-only data."""
+class _Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Frozen, keyword-only data; trees, so that nothing looks for cycles in them."""
 
 
 class _Strict(_Data, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -387,7 +387,7 @@ class Outcome(_Strict, frozen=True):
     reused: str = ""
 
 
-class Content(msgspec.Struct, frozen=True, kw_only=True):
+class Content(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Bytes that a run left, on their way to the blob store."""
 
     #: The digest under which a Blob names them.
@@ -397,7 +397,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     salt: bytes = b""
 
 
-class Executed(msgspec.Struct, frozen=True, kw_only=True):
+class Executed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a place hands back for one run."""
 
     outcome: Outcome

@@ -158,7 +158,10 @@ class EngineRunRecord(_Record, frozen=True, kw_only=True):
     status: Annotated[Status, Meta(description="the last value of a run is part of its result")]
     attempts: Annotated[int, Meta(ge=0)]
     error_kind: Annotated[str | None, Meta(description="a stable category; the list below")]
-    error_detail: Annotated[str | None, Meta(description="the name of a class, no more")]
+    error_detail: Annotated[
+        str | None,
+        Meta(description="the name of a class; of engine_nondeterministic what differed"),
+    ]
     record_seq: Annotated[_Seq | None, Meta(description="its place in the record")] = None
     snapshot_ingest_seq: Annotated[
         _Seq | None, Meta(description="the SnapshotInputs event that the engine was given")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,16 @@ from hypothesis import strategies as st
 
 from runwright.kernel.errors import InternalError, NotCanonical, StoreCorrupt
 from runwright.kernel.record import ledger
-from runwright.kernel.record.entries import ENTRY_MAX, NO_PREV, ClockStepped, Draft, HaltRaised
+from runwright.kernel.record.entries import (
+    ENTRY_MAX,
+    NO_PREV,
+    ClockStepped,
+    Draft,
+    HaltRaised,
+    RunFinished,
+)
 from runwright.kernel.record.ledger import Head
+from runwright.kernel.run import Blob, Resources, Warmth
 
 #: The leaves of the reference tree in the certificate-transparency sources.
 CT_LEAVES = [
@@ -119,10 +128,10 @@ class Shelf:
 
     def __init__(self, leaves: Sequence[bytes]) -> None:
         self.rows: dict[int, list[bytes]] = {0: list(leaves)}
-        edge: list[bytes] = []
         tiles: list[ledger.Tile] = []
-        for index, leaf in enumerate(leaves):
-            ledger._push(edge, index, leaf, tiles)
+        head = Head()
+        for leaf in leaves:
+            head = ledger.extend(head, [leaf], tiles)
         for tile in tiles:
             row = self.rows.setdefault(tile.level, [])
             assert len(row) == tile.index
@@ -136,6 +145,10 @@ class Shelf:
 
 def leaves_of(count: int) -> list[bytes]:
     return [ledger.leaf_hash(b"%d" % number) for number in range(count)]
+
+
+def place_of(tile: ledger.Tile) -> tuple[int, int]:
+    return tile.level, tile.index
 
 
 def drafts_of(count: int) -> list[Draft]:
@@ -167,6 +180,60 @@ def test_every_way_to_a_root_gives_the_naive_root(size: int) -> None:
     assert ledger.root_of(leaves) == expected
     assert ledger.extend(Head(), leaves).root() == expected
     assert ledger.head_of(Shelf(leaves), size).root() == expected
+
+
+@pytest.mark.parametrize("step", [1, 3, 100, 255, 256, 257, 1_000])
+def test_tiles_do_not_depend_on_how_many_leaves_come_at_once(step: int) -> None:
+    """Every full subtree of 256 and of 65,536 entries, once and in order."""
+    leaves = leaves_of(66_000 if step > 99 else 1_000)
+    head, tiles = Head(), list[ledger.Tile]()
+    for start in range(0, len(leaves), step):
+        head = ledger.extend(head, leaves[start : start + step], tiles)
+    assert head == ledger.extend(Head(), leaves)
+    rows = [[tile for tile in tiles if tile.level == level] for level in (1, 2)]
+    for level, row in enumerate(rows, 1):
+        width = 256**level
+        assert [tile.index for tile in row] == list(range(len(leaves) // width))
+        for tile in row[-1:] + row[:1]:
+            span = leaves[tile.index * width : (tile.index + 1) * width]
+            assert tile.hash == ledger.root_of(span)
+    assert len(tiles) == len(rows[0]) + len(rows[1])
+
+
+BIG = 2**53
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attempts": BIG},
+        {"started_ms": -BIG},
+        {"used": Resources(duration_ms=BIG)},
+        {"used": Resources(exit=BIG)},
+        {"value": {"a": [BIG]}},
+        {"value": {"a": 0.5}},
+        {"value": {"\u00e4": 1}},
+        {"left": {"a": {"b": -BIG}}},
+        {"left": {"a": float("nan")}},
+        {"warmth": Warmth(state="warm", n=BIG)},
+        {"key": b"x"},
+    ],
+)
+def test_a_value_outside_the_profile_is_refused_wherever_it_stands(fields: dict[str, Any]) -> None:
+    """As an integer of the body, of a Struct in it, or inside a value of its own."""
+    body = RunFinished(**{"key": "a", "status": "done", **fields})
+    with pytest.raises(NotCanonical):
+        ledger.append(Head(), "o", 1, [Draft(body=body)])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"n": BIG}, {"sup": BIG}, {"blobs": (Blob(name="a", digest="b", size=BIG),)}],
+)
+def test_a_draft_outside_the_profile_is_refused(fields: dict[str, Any]) -> None:
+    """What stands beside the body, as well."""
+    with pytest.raises(NotCanonical):
+        ledger.append(Head(), "o", 1, [Draft(body=ClockStepped(step_ms=1), **fields)])
 
 
 @given(st.integers(0, 1100), st.integers(0, 1100))
@@ -256,7 +323,7 @@ def test_append_in_batches_equals_append_at_once_and_emits_every_tile() -> None:
         tiles += part.tiles
     assert head == whole.head
     assert entries == whole.entries
-    assert tiles == whole.tiles
+    assert sorted(tiles, key=place_of) == sorted(whole.tiles, key=place_of)
     leaves = [entry.leaf for entry in entries]
     for tile in (tiles[0], tiles[-1], *(tile for tile in tiles if tile.level == 2)):
         width = 256**tile.level

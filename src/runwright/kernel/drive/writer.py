@@ -20,9 +20,9 @@ from runwright.kernel.errors import (
 from runwright.kernel.ports import Batch, Clock, Keyring, Row, Span, Store, StoredBlock
 from runwright.kernel.record import seal as sealing
 from runwright.kernel.record.entries import (
+    BODIES,
     FOLDED,
     SEALED_AT_ONCE,
-    TYPES,
     Actor,
     ClockStepped,
     Draft,
@@ -36,6 +36,8 @@ from runwright.kernel.run import Content
 STEP_MS_MIN: Final = 2_000
 
 
+#: The bodies that are sealed at once.
+_URGENT: Final = frozenset(BODIES[name] for name in SEALED_AT_ONCE)
 #: Entries in their place, and the bytes kept with them -> the rows that they leave.
 Fold: TypeAlias = Callable[[Appended, Sequence[Content]], Sequence[Row]]
 
@@ -200,8 +202,8 @@ class Writer:
             self._unsealed_since_s = self._clock.monotonic_s()
         self.head = appended.head
         self.note(more)
-        urgent = any(TYPES[type(draft.body)] in SEALED_AT_ONCE for draft in drafts)
-        self._is_urgent = self._is_urgent or urgent
+        if any(type(draft.body) in _URGENT for draft in drafts):
+            self._is_urgent = True
         return first
 
     def _write_staged(self, *, seal: bool) -> None:

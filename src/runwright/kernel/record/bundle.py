@@ -2,7 +2,7 @@
 
     entries.jsonl            the stored bytes, one entry a line     checkpoint      the signed head
     proofs/<seq>.tlog-proof  that an entry is in its tree           schemas/        of all entries
-    log/<digest>.head .body  blocks of input logs that runs read
+    log/<digest>.head .body  blocks of input logs that runs read    papers/<seq>-<n>  what left
     blobs/<digest>[.salt]    what the entries name                  VERIFY.md       checks by hand
     signatures.json          what agents signed of the entries, when they did
     MANIFEST.json            digest and size of every file
@@ -43,6 +43,7 @@ from runwright.kernel.record.entries import (
 from runwright.kernel.record.ledger import SealRow, StoredBlock, StoredEntry, Tiles, inclusion_proof
 from runwright.kernel.record.log import restored
 from runwright.kernel.record.logged import Facts
+from runwright.kernel.record.papers import StoredPaper
 from runwright.kernel.record.seal import (
     Checkpoint,
     Proof,
@@ -74,6 +75,9 @@ PREDICATE_TYPE: Final = "urn:runwright:bundle:v1"
 FILES_MAX: Final = 200_000
 BYTES_MAX: Final = 2 * 1024**3
 #: Files that are made of the statement, so it cannot hold their digests.
+PAPERS: Final = "papers/"
+_PAPER: Final = re.compile(r"papers/([0-9]{1,18})-([0-9]{1,9})")
+NO_PAPERS: Final[Mapping[tuple[int, int], bytes]] = {}
 SIGNATURES: Final = "signatures.json"
 SIGNED_PARTS: Final = ("manifest.dsse.json", "manifest.pae", "manifest.sig", "statement.json")
 
@@ -213,6 +217,7 @@ def write_bundle(  # noqa: PLR0913 - what a bundle is made of
     key: EllipticCurvePrivateKey,
     signatures: Sequence[AgentSignature] = (),
     blocks: Iterable[StoredBlock] = (),
+    papers: Mapping[tuple[int, int], bytes] = NO_PAPERS,
 ) -> dict[str, bytes]:
     """Return the files of a bundle by their names.
 
@@ -233,6 +238,7 @@ def write_bundle(  # noqa: PLR0913 - what a bundle is made of
     for block in blocks:
         name = f"log/{digest(block.head)}"
         files |= {f"{name}.head": block.head, f"{name}.body": block.body}
+    files |= {f"{PAPERS}{seq}-{place}": body for (seq, place), body in papers.items()}
     if len(entries) != seal.size:
         for entry in entries:
             path = tuple(inclusion_proof(tiles, entry.seq, seal.size))
@@ -520,6 +526,7 @@ class _Bundle:
             proofs=None if is_whole else self._proof,
             signatures=self._signatures(),
             blocks=None if is_whole else self._blocks(),
+            papers=self._papers(),
         )
 
     def check_stated(self, statement: _Statement, checkpoint: Checkpoint) -> None:
@@ -548,6 +555,15 @@ class _Bundle:
                 body = self._files.get(name.removesuffix(".head") + ".body", b"")
                 found.append(restored(data, body))
         return sorted(found, key=lambda block: (block.log, block.number))
+
+    def _papers(self) -> list[StoredPaper] | None:
+        """Return what left because of the verdicts, in order; None where the bundle has none."""
+        found = [
+            StoredPaper(int(at[1]), int(at[2]), "", "", digest(data))
+            for name, data in self._files.items()
+            if (at := _PAPER.fullmatch(name))
+        ]
+        return sorted(found) or None
 
     def _signatures(self) -> list[AgentSignature]:
         if SIGNATURES not in self._files:

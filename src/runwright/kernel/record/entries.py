@@ -62,6 +62,7 @@ class _Body(
     kw_only=True,
     omit_defaults=True,
     forbid_unknown_fields=True,
+    gc=False,
 ):
     """The body of one entry type."""
 
@@ -514,14 +515,14 @@ FOLDED: Final = frozenset(
 )
 
 
-class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Actor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Who caused an entry."""
 
     kind: Literal["conductor", "person", "schedule"] = "conductor"
     id: str = ""
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry before it has a place in the ledger."""
 
     #: One of the body types of BODIES.
@@ -537,7 +538,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     sup: int | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An entry as it is stored; `body` is of the type that BODIES names for `type`."""
 
     v: int

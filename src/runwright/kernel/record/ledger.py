@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_origin
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_origin
 
 import msgspec
 
-from runwright.kernel.canonical import check, fit
+from runwright.kernel.canonical import INT_MAX, check, fit
 from runwright.kernel.errors import InternalError, NotCanonical, StoreCorrupt, require
 from runwright.kernel.record.entries import (
     ENTRY_MAX,
@@ -25,7 +25,6 @@ from runwright.kernel.record.entries import (
     TYPES,
     Draft,
     Entry,
-    decode,
     decoder_of,
 )
 
@@ -166,40 +165,38 @@ def append(head: Head, origin: str, ts_ms: int, drafts: Sequence[Draft]) -> Appe
 
     Raises: not-canonical for a value outside the profile, and for an entry over ENTRY_MAX bytes.
     """
-    seq, prev, edge = head.size, head.prev, list(head.frontier)
+    seq, prev = head.size, head.prev
     entries: list[StoredEntry] = []
     decoded: list[Entry] = []
-    tiles: list[Tile] = []
+    leaves: list[bytes] = []
+    sha256 = _sha256
     for draft in drafts:
         raw, back = _encoded(draft, origin, seq, prev, ts_ms)
         decoded.append(back)
-        prev = _sha256(b"\0" + raw).digest()
+        prev = sha256(b"\0" + raw).digest()
+        leaves.append(prev)
         entries.append(StoredEntry(seq, raw, prev))
-        _push(edge, seq, prev, tiles)
         seq += 1
-    return Appended(Head(seq, prev, tuple(edge)), entries, decoded, tiles)
+    tiles: list[Tile] = []
+    return Appended(extend(head, leaves, tiles), entries, decoded, tiles)
 
 
 def prepare(*bodies: type[msgspec.Struct]) -> None:
     """Make ahead what the first entry of each type would have to wait for."""
     for body in bodies:
-        decoder_of(TYPES[body])
-        _taker(body)
+        _form_of(body)
 
 
 def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tuple[bytes, Entry]:
     body = draft.body
-    kind = TYPES.get(type(body))
-    if kind is None:
-        msg = f"{type(body).__name__} is not the body of an entry"
-        raise InternalError(msg)
+    form = _FORMS.get(type(body)) or _form_of(type(body))
     entry = Entry(
         v=FORMAT,
         origin=origin,
         seq=seq,
         prev=prev.hex(),
         ts=ts_ms,
-        type=kind,
+        type=form.name,
         n=draft.n,
         actor=draft.actor,
         body=body,
@@ -212,85 +209,110 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tu
     try:
         raw = _ENCODER.encode(entry)
         # What a verifier would refuse must not get in: the entry could never be taken out again.
-        back = decode(raw)
+        back: Entry = form.decode(raw)
     except (TypeError, UnicodeEncodeError, msgspec.ValidationError) as error:
         check(draft)
-        msg = f"{kind} entry does not read back: {error}"
+        msg = f"{form.name} entry does not read back: {error}"
         raise InternalError(msg) from error
-    # Texts that read back as they were are canonical; what is not text is looked at.
-    is_text = back.body == body and back.blobs == draft.blobs and back.actor == draft.actor
-    if not is_text or not fit((ts_ms, draft.n, draft.sup, *draft.blobs, *_beside_text(body)), 1):
+    # Texts that read back as they were are canonical, and so is nothing; the rest is looked at.
+    integers, others = form.integers(body), form.others(body)
+    if (
+        back.body != body
+        or back.blobs != draft.blobs
+        or back.actor != draft.actor
+        or max(integers) > INT_MAX
+        or min(integers) < -INT_MAX
+        or not -INT_MAX <= draft.n <= INT_MAX
+        or ((draft.blobs or draft.sup) and not fit((draft.sup, *draft.blobs), 1))
+        or (any(others) and not fit(others, 1))
+    ):
         check(draft)
     if len(raw) > ENTRY_MAX:
-        msg = f"{kind} entry of {len(raw)} bytes is over the limit of {ENTRY_MAX}"
+        msg = f"{form.name} entry of {len(raw)} bytes is over the limit of {ENTRY_MAX}"
         raise NotCanonical(msg, hint="Keep large things as a blob and name them by digest.")
     return raw, back
 
 
-def _beside_text(body: msgspec.Struct) -> tuple[Any, ...]:
-    """Return the values of the fields that are not declared as text."""
-    return (_BESIDE_TEXT.get(type(body)) or _taker(type(body)))(body)
+class _Form(NamedTuple):
+    """What is known of the entries of one type."""
+
+    name: str
+    decode: Callable[[bytes], Entry]
+    #: What takes its integers out of a body, and what takes those of its values that are neither
+    #: integers nor text; both look into the Structs of the body too.
+    integers: Callable[[Any], tuple[int, ...]]
+    others: Callable[[Any], tuple[Any, ...]]
 
 
-def _taker(kind: type[msgspec.Struct]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what takes the values that are not text out of a body of this type."""
-    names = [
-        field.name
-        for field in msgspec.structs.fields(kind)
-        if field.type is not str and get_origin(field.type) is not Literal
-    ]
+def _form_of(kind: type) -> _Form:
+    name = TYPES.get(kind)
+    if name is None:
+        msg = f"{kind.__name__} is not the body of an entry"
+        raise InternalError(msg)
+    integers: list[str] = []
+    others: list[str] = []
+    _sort_fields(kind, "", integers, others)
+    form = _FORMS[kind] = _Form(
+        name,
+        decoder_of(name).decode,
+        _taker_of(integers) if integers else _zero,
+        _taker_of(others) if others else _zero,
+    )
+    return form
+
+
+def _sort_fields(kind: type, path: str, integers: list[str], others: list[str]) -> None:
+    """Add the fields of a Struct, by their paths; texts and flags read back or are refused."""
+    for field in msgspec.structs.fields(kind):
+        if field.type is int:
+            integers.append(path + field.name)
+        elif isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            _sort_fields(field.type, f"{path}{field.name}.", integers, others)
+        elif field.type not in (str, bool) and get_origin(field.type) is not Literal:
+            others.append(path + field.name)
+
+
+def _taker_of(paths: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what takes the values at these paths."""
     # Twice the last one, so that there are always several and the answer is a tuple.
-    taker = operator.attrgetter(*names, names[-1]) if names else _nothing
-    _BESIDE_TEXT[kind] = taker
-    return taker
+    return operator.attrgetter(*paths, paths[-1])
 
 
-def _nothing(_body: object) -> tuple[Any, ...]:
-    return ()
+def _zero(_body: object) -> tuple[int, ...]:
+    return (0,)
 
 
-#: The type of a body -> what takes its values that are not text.
-_BESIDE_TEXT: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {}
-
-
-def _push(edge: list[bytes], index: int, node: bytes, tiles: list[Tile]) -> None:
-    """Put a leaf at the right edge, merging what becomes full; emit tiles that are complete."""
-    height = 0
-    while index & 1:
-        node = _sha256(b"\1" + edge.pop() + node).digest()
-        index >>= 1
-        height += 1
-        if not height & (TILE_BITS - 1):
-            tiles.append(Tile(height // TILE_BITS, index, node))
-    edge.append(node)
+#: The type of a body -> what is known of its entries.
+_FORMS: Final[dict[type, _Form]] = {}
 
 
 def extend(head: Head, leaves: Sequence[bytes], tiles: list[Tile] | None = None) -> Head:
-    """Return the head after more leaves; whole tiles of them at once.
+    """Return the head after more leaves.
 
     The tiles that they complete are added to `tiles`, those of one level in order.
     """
     if not leaves:
         return head
-    size, edge, at = head.size, list(head.frontier), 0
     found = [] if tiles is None else tiles
-    while at < len(leaves):
-        if size % TILE_WIDTH == 0 and len(leaves) - at >= TILE_WIDTH:
-            node = root_of(leaves[at : at + TILE_WIDTH])
-            index, height = size >> TILE_BITS, TILE_BITS
-            found.append(Tile(1, index, node))
-            while index & 1:
-                node = _sha256(b"\1" + edge.pop() + node).digest()
-                index >>= 1
-                height += 1
-                if not height & (TILE_BITS - 1):
-                    found.append(Tile(height // TILE_BITS, index, node))
-            edge.append(node)
-            size, at = size + TILE_WIDTH, at + TILE_WIDTH
-        else:
-            _push(edge, size, leaves[at], found)
-            size, at = size + 1, at + 1
-    return Head(size, leaves[-1], tuple(edge))
+    sha256 = _sha256
+    edge, ends = list(head.frontier), list[bytes]()
+    row, index, height = leaves, head.size, 0
+    while row:
+        if index & 1:
+            # The root beside the first of them waited for it at the edge.
+            row = [edge.pop(), *row]
+        if len(row) & 1:
+            ends.append(row[-1])
+        pairs = iter(row)
+        row = [
+            sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=False)
+        ]
+        index >>= 1
+        height += 1
+        if not height & (TILE_BITS - 1):
+            level = height // TILE_BITS
+            found.extend(Tile(level, index + place, node) for place, node in enumerate(row))
+    return Head(head.size + len(leaves), leaves[-1], (*edge, *reversed(ends)))
 
 
 # ---------------------------------------------------------------------------------------- proofs

@@ -29,6 +29,7 @@ class StoredPaper(NamedTuple):
     #: Of the verdict that caused it, and its place among its papers.
     seq: int
     place: int
+    #: "" in a bundle, which holds only bodies.
     sink: str
     name: str
     #: Of its body.
@@ -64,7 +65,7 @@ class Papers:
     ) -> None:
         """Hold the outbox against the verdicts among so many entries."""
         for seq, rows in groupby(stored, key=lambda paper: paper.seq):
-            if seq < size:
+            if seq < size or seq in self._lists:
                 self._hold(seq, list(rows), bytes_of(self._lists.pop(seq, "")))
         for seq in self._lists:
             self._add("papers", seq, f"no paper of entry {seq} is in the outbox")
@@ -79,11 +80,8 @@ class Papers:
         found = {row.place: row for row in rows}
         for index, paper in enumerate(expected):
             row = found.pop(index, None)
-            if row is None or (row.sink, row.name, row.digest) != (
-                paper.sink,
-                paper.name,
-                paper.digest,
-            ):
+            told = row and (row.sink or paper.sink, row.name or paper.name, row.digest)
+            if row is None or told != (paper.sink, paper.name, paper.digest):
                 what = "missing" if row is None else "altered"
                 detail = f"paper {paper.name} of entry {seq} is {what}"
                 self._add("papers", seq, detail)
