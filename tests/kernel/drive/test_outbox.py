@@ -81,6 +81,17 @@ def test_a_sink_is_not_asked_before_its_time(rig):
     assert made.sink.asked == 1
 
 
+def test_a_paper_does_not_wait_for_a_clock_that_was_put_back(rig):
+    """With the clock an hour back, its time would come in an hour: nothing waits for so long."""
+    made = rig()
+    papers(made, "a")
+    made.sink.failures = defers(1)
+    assert made.conductor.outbox.pump() == 1.0
+    made.clock.wall_ms -= 3_600_000
+    assert made.conductor.outbox.pump() is None
+    assert made.sink.names == ["a"]
+
+
 def test_one_sink_does_not_wait_for_another(rig):
     """However many papers wait for a sink that defers."""
     made = rig()

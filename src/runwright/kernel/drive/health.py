@@ -161,7 +161,7 @@ class Metrics(msgspec.Struct, frozen=True):
 def _line(name: str, stream: str, labels: Mapping[str, str], value: float) -> str:
     all_labels = {"stream": stream, **labels}
     inside = ",".join(f'{key}="{_escaped(text)}"' for key, text in all_labels.items())
-    figure = int(value) if value == int(value) else f"{value:g}"
+    figure = int(value) if value == int(value) else repr(value)
     return f"{name}{{{inside}}} {figure}\n"
 
 
