@@ -142,6 +142,7 @@ class Projection:
                 "body": kept,
                 "applied_ms": before[0]["applied_ms"] if before else entry.ts,
                 **self._by_now(entry, before, kept),
+                "opened_ms": before[0]["opened_ms"] if before else 0,
                 "seq": entry.seq,
             },
         )
