@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from runwright import bootstrap_replay
+from runwright.adapters.memory import MemoryStore
+from runwright.kernel.drive import rebuild
 from runwright.kernel.drive.blocks import every
 from runwright.kernel.drive.conductor import Conductor, Ports
 from runwright.kernel.drive.log import Log, LogLimits, LogRecord
@@ -370,6 +372,13 @@ def the_record_verifies(found: Found) -> None:
     assert report.held, [check for check in report.checks if not check.held]
 
 
+def the_tables_follow_from_the_record(found: Found) -> None:
+    """What `db rebuild` would write is what is there."""
+    again = MemoryStore()
+    rebuild.fold_again(found.store, {"streams": WORKLOAD}, again)
+    assert rebuild.differences(found.store, again, []) == []
+
+
 INVARIANTS: Final[tuple[Callable[[Found], None], ...]] = (
     every_event_is_there_as_it_arrived,
     stamps_never_go_back,
@@ -384,4 +393,5 @@ INVARIANTS: Final[tuple[Callable[[Found], None], ...]] = (
     the_plan_follows_from_the_log,
     an_untroubled_run_of_the_same_log_gives_the_same_bytes,
     the_record_verifies,
+    the_tables_follow_from_the_record,
 )
