@@ -265,8 +265,19 @@ def test_columns_that_a_row_leaves_out_have_their_defaults(store):
         "at": 6,
     }
     paper = {"seq": 4, "idx": 0, "id": "p", "sink": "s", "name": "n", "media": "m", "body": b"b"}
-    rows = [Row("tick", tick), Row("round", this), Row("paper", paper)]
+    spec = {
+        "kind": "toy",
+        "name": "demo",
+        "digest": "d",
+        "body": b"{}",
+        "applied_ms": 5,
+        "since_ms": 5,
+        "in_force": "{}",
+        "seq": 4,
+    }
+    rows = [Row("tick", tick), Row("round", this), Row("paper", paper), Row("spec", spec)]
     store.commit(Batch(rows=rows))
+    assert store.rows("spec") == [{**spec, "opened_ms": 0}]
     assert store.rows("tick") == [{**tick, "count": 1, "label": "", "reason": ""}]
     unjudged = {"judged_seq": None, "judged_ms": None, "verdict": "", "outcome": ""}
     assert store.rows("round") == [{**this, **unjudged}]

@@ -66,6 +66,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "person": {"revoked_ms": 0, "reason": ""},
     "person_key": {"revoked_ms": 0, "reason": ""},
     "signature": {"key": "", "value": ""},
+    "spec": {"opened_ms": 0},
     "tick": {"count": 1, "label": "", "reason": ""},
     "round": {"judged_seq": None, "judged_ms": None, "verdict": "", "outcome": ""},
     "paper": {
