@@ -223,7 +223,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (
         {"buffer.segment_records": 11, "buffer_retention.max_records": 10},
         "buffer.segment_records",
-        "11 is above buffer_retention.max_records 10",
+        "11 is above half of buffer_retention.max_records 10",
     ),
     ({"output_publish.max_pending": 0}, "output_publish.max_pending", "not above 0"),
     ({"output_publish.max_block_ms": 0}, "output_publish.max_block_ms", "not above 0"),

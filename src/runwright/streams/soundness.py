@@ -66,10 +66,11 @@ def check_spec(spec: StreamSpec) -> None:
     _within("buffer.group_commit_ms", spec.buffer.group_commit_ms, 0, 10_000)
     segment, capacity = spec.buffer.segment_records, spec.buffer_retention.max_records
     _above("buffer.segment_records", segment, INSTANT_MAX)
-    if segment is not None and segment > capacity:
+    # The newest segment stays, so what is retired has to fit in beside it.
+    if segment is not None and segment * 2 > capacity:
         raise InvalidSpec(
-            f"buffer.segment_records: {segment} is above buffer_retention.max_records {capacity};"
-            " a log that fills before a segment ends would never empty"
+            f"buffer.segment_records: {segment} is above half of buffer_retention.max_records "
+            f"{capacity}; a log that fills before a second segment ends would never empty"
         )
     _check_publish(spec.output_publish)
     _above("concurrency.max_symbols", spec.concurrency.max_symbols, SYMBOLS_MAX)

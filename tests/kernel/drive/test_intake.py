@@ -95,7 +95,7 @@ def blocks(stage: Stage) -> list:
 def test_a_full_log_makes_put_wait_and_then_says_so(stage: Stage) -> None:
     """Nothing is dropped: what was taken is there once segments were retired."""
     log = stage.log(max_records=200, segment_records=50, keep_records=50)
-    intake = Intake(log, window=10, group=1, patience_s=0.05)
+    intake = Intake(log, window=10, group=1, patience_s=1.0)
     taken = 0
     with intake:
         with pytest.raises(BufferFull, match="log prices took no event for"):
