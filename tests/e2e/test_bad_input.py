@@ -463,7 +463,7 @@ def test_a_store_of_a_newer_version_is_left_alone(project: Project) -> None:
     """Every command says which version it is and which one this is."""
     project.sql("PRAGMA user_version = 99")
     before = dict(project.everything())
-    said = "was written by a newer version of Runwright (schema 99; this one reads 2)"
+    said = "was written by a newer version of Runwright (schema 99; this one reads 3)"
     project.spec(project.task("a", HELLO))
     for words in (
         *(("show",), ("run", "demo"), ("run", "demo", "--dry-run"), ("apply", "demo.yaml")),
