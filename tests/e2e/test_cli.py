@@ -194,7 +194,7 @@ def test_a_spec_that_was_never_applied_is_named(project: Project) -> None:
         done = project.run("run", "nothing", *words)
         refused(done, "unknown-name", "no cycles spec of the name 'nothing' was applied")
         done = project.run("run", "demo", "--kind", "gate", *words)
-        refused(done, "usage", "'--kind': 'gate' is not 'cycles'")
+        refused(done, "usage", "'--kind': 'gate' is not one of 'cycles', 'streams'")
 
 
 # ------------------------------------------------------------------------------------------ exec
@@ -391,7 +391,7 @@ def test_settings_that_are_not_settings_are_refused(project: Project) -> None:
 def test_db_check_and_migrate_say_what_they_found(project: Project) -> None:
     """A sound store of this version has no problems and nothing to migrate."""
     found = project.done("db", "check", "--json").json
-    assert (found["schema"], found["problems"]) == (2, [])
+    assert (found["schema"], found["problems"]) == (3, [])
     assert project.done("db", "migrate", "--json").json["migrated"] == []
     assert "nothing to do" in project.done("db", "migrate").stdout
 

@@ -266,7 +266,7 @@ def test_the_connection_is_tested(market: SharedProject) -> None:
     """`db check` asks the server; DATABASE_URL is followed when the store is where it says."""
     follow = {"RUNWRIGHT_STORE_URL": "postgresql:", "DATABASE_URL": market.url}
     found = market.done("db", "check", "--json", env=follow).json
-    assert (found["schema"], found["problems"]) == (2, [])
+    assert (found["schema"], found["problems"]) == (3, [])
     nowhere = {**follow, "DATABASE_URL": "postgresql://postgres@127.0.0.1:1/nowhere"}
     refused = market.run("db", "check", env=nowhere)
     assert (refused.status, refused.error[0]) == (4, "store-unreachable")

@@ -366,6 +366,7 @@ class Streaming:
         self.health.mend("publish")
         if self.health.state == "degraded":
             self.health.change("recover")
+        self._tell(force=True)
         return False
 
     def _pause_scheduling(self, reason: str) -> None:
@@ -373,6 +374,8 @@ class Streaming:
         self.health.fault("publish", reason)
         self.health.count("backpressure.count", domain="publish")
         self._full_since_s = self._ports.clock.monotonic_s()
+        # Whoever reads the message and asks finds it so.
+        self._tell(force=True)
         self._ports.messages("scheduling.paused", reason, level="warning", name=self._name)
 
     def _look_how_long(self) -> None:
