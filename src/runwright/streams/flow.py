@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from runwright.kernel.workload import Decoded, Flow
 from runwright.streams.cuts import grid_of
@@ -10,9 +11,20 @@ from runwright.streams.decode import Decoder
 from runwright.streams.events import messages_of
 from runwright.streams.spec import StreamSpec, retry_of
 
+#: Events of one commit at most.
+BLOCK_LIVE: Final = 256
+BLOCK_HISTORY: Final = 1_000
+
 
 def _no_header(source_id: str) -> str:  # noqa: ARG001
     return ""
+
+
+def _block_max(spec: StreamSpec) -> int:
+    """Return how many events one commit takes in: by the clock a tick may be waiting for it."""
+    if not spec.buffer.group_commit_ms:
+        return 1
+    return BLOCK_LIVE if spec.scheduler.time == "clock" else BLOCK_HISTORY
 
 
 def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> Flow:
@@ -54,7 +66,7 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         published=published,
         said=messages_of,
         skips_missed=spec.scheduler.on_restart == "skip",
-        block_max=1_000 if spec.buffer.group_commit_ms else 1,
+        block_max=_block_max(spec),
         ingestion_retry=retry_of(spec.ingestion_retry),
         max_block_ms=spec.output_publish.max_block_ms,
     )
