@@ -218,12 +218,12 @@ def selected(level: Level, user: User, *, is_campaign: bool) -> set[str]:
     if is_campaign or (level != "T2" and not is_root()):
         return {attack.name for attack in every}
     if level != "T2" and user == "root":
-        # At each level another third, and what matters most at both.
+        # At each level another quarter, and what matters most at both.
         turn = 0 if level == "T0" else 1
         return {
             attack.name
             for number, attack in enumerate(every)
-            if number % 3 == turn or attack.name in ALWAYS or attack.name.startswith("offline_")
+            if number % 4 == turn or attack.name in ALWAYS or attack.name.startswith("offline_")
         }
     if level == "T2":
         # T1 is a part of it: what is not held by T1 alone is tried whole, by one of them.
