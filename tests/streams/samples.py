@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from runwright.kernel.ports import Delivery
-from runwright.streams.consumer import event_id_of
+from runwright.streams.contracts import event_id
 
 INTERVAL_MS = 180_000
 
@@ -24,7 +24,7 @@ def event(symbol: str, publish_seq: int, **changed: Any) -> bytes:
         "run_id": run_id,
         "symbol": symbol,
         "engine_timestamp_ms": run * INTERVAL_MS,
-        "event_id": event_id_of(run_id, event_type),
+        "event_id": event_id(run_id, event_type),
         "publish_seq": publish_seq,
         **changed,
     }

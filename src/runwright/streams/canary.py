@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from runwright.streams.difference import ABSENT, first_place
 from runwright.streams.engine import EngineRequest, Result
 
 #: Of so many runs, `canary_ppm` are sampled.
@@ -88,33 +89,15 @@ def _value(text: str) -> Any:
 
 
 def first_difference(one: Any, other: Any, path: str) -> Difference | None:
-    """Return the first place where two JSON values have another text; 1 is not 1.0."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}):
-            place = f"{path}.{key}"
-            if key not in one or key not in other:
-                return Difference(place, _told(one, key), _told(other, key))
-            if (found := first_difference(one[key], other[key], place)) is not None:
-                return found
+    """Return the first place where two JSON values have another text, as it is told."""
+    found = first_place(one, other, path)
+    if found is None:
         return None
-    if isinstance(one, list) and isinstance(other, list):
-        for index, (left, right) in enumerate(zip(one, other, strict=False)):
-            if (found := first_difference(left, right, f"{path}[{index}]")) is not None:
-                return found
-        if len(one) == len(other):
-            return None
-        shared = min(len(one), len(other))
-        lists = (dict(enumerate(one)), dict(enumerate(other)))
-        return Difference(f"{path}[{shared}]", _told(lists[0], shared), _told(lists[1], shared))
-    values = ({"": one}, {"": other})
-    first, second = _told(values[0], ""), _told(values[1], "")
-    # By the whole texts: what is told may be the same beginning of two long ones.
-    is_same = msgspec.json.encode(one) == msgspec.json.encode(other)
-    return None if is_same else Difference(path, first, second)
+    return Difference(found.path, _told(found.first), _told(found.second))
 
 
-def _told(values: Any, key: Any) -> str:
-    if key not in values:
+def _told(value: Any) -> str:
+    if value is ABSENT:
         return ""
-    text = msgspec.json.encode(values[key]).decode()
+    text = msgspec.json.encode(value).decode()
     return text if len(text) <= VALUE_MAX else f"{text[: VALUE_MAX - 1]}…"

@@ -7,13 +7,13 @@ results.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from runwright.kernel.errors import InvalidSpec
+from runwright.streams.contracts import event_id
 
 #: Ids of a symbol's newest events that are remembered: by them a changed event is told from a copy.
 REMEMBERED: Final = 16
@@ -117,7 +117,7 @@ class Consumer:
             head = _DECODER.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return Taken(kind="invalid", detail=str(error), data=data)
-        if head.event_id != event_id_of(head.run_id, head.event_type) or head.publish_seq < 1:
+        if head.event_id != event_id(head.run_id, head.event_type) or head.publish_seq < 1:
             return _taken(head, "invalid", data, detail="event_id is not that of this event")
         place = self._places.get(head.symbol)
         if place is None:
@@ -160,11 +160,6 @@ class Consumer:
         if publish_seq >= place.next:
             place.missing = [*place.missing, (place.next, publish_seq)][-RANGES_MAX:]
             place.next = publish_seq + 1
-
-
-def event_id_of(run_id: str, event_type: str) -> str:
-    """Return the id of an event: what a consumer drops copies by."""
-    return hashlib.sha256(f"{run_id}|{event_type}".encode()).hexdigest()
 
 
 def _remember(place: _Place, head: _Head) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -34,7 +34,7 @@ OUTPUT_TYPES: Final = (
     "HysteresisStatePublished",
 )
 #: Why a run failed; more may come.
-ERROR_KINDS: Final = (
+ErrorKind: TypeAlias = Literal[
     "missing_snapshot_inputs",
     "snapshot_build_failure",
     "engine_timestamp_misaligned",
@@ -44,7 +44,8 @@ ERROR_KINDS: Final = (
     "hysteresis_monotonicity_violation",
     "hysteresis_persistence_failure",
     "engine_nondeterministic",
-)
+]
+ERROR_KINDS: Final = get_args(ErrorKind)
 EngineMode: TypeAlias = Literal["truth", "hysteresis"]
 CutKind: TypeAlias = Literal["timer", "boundary"]
 Status: TypeAlias = Literal["planned", "started", "completed", "failed"]

@@ -27,23 +27,11 @@ from runwright.streams.answer import (
     kept_size,
     plain,
 )
+from runwright.streams.contracts import ErrorKind
 from runwright.streams.missing import MARKER, frozen, text_of, unmarked
 from runwright.streams.snapshot import RegimeInputSnapshot, Selected, SnapshotInvalid, select
 
 Mode: TypeAlias = Literal["truth", "hysteresis"]
-#: What went wrong with a run; a closed list of which v1 keeps each word.
-ErrorKind: TypeAlias = Literal[
-    "",
-    "missing_snapshot_inputs",
-    "snapshot_build_failure",
-    "engine_timestamp_misaligned",
-    "engine_failure",
-    "engine_timeout",
-    "engine_output_invalid",
-    "hysteresis_monotonicity_violation",
-    "hysteresis_persistence_failure",
-    "engine_nondeterministic",
-]
 
 
 class MonotonicityViolation(ValueError):
@@ -82,7 +70,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     decision: str = ""
     #: In hysteresis mode: what the next run of the symbol is given.
     state: str = ""
-    error_kind: ErrorKind = ""
+    error_kind: ErrorKind | Literal[""] = ""
     #: The name of an exception's class, or where a second execution differed.
     error_detail: str = ""
     #: The place of the event that the snapshot was made of in the cut; None: there was none.

@@ -6,7 +6,6 @@ same bytes follow from the record whenever somebody builds them again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import msgspec
 
 from runwright.kernel.errors import require
 from runwright.kernel.run import Call, Memory, Outcome, RunPlan
+from runwright.streams.contracts import event_id
 
 #: The sinks that deliver papers of streams, one paper a tick: JSON Lines, every symbol in order.
 MEDIA: Final = "application/jsonl"
@@ -45,11 +45,6 @@ class _Event(msgspec.Struct, kw_only=True, gc=False):
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-def event_id(run_id: str, event_type: str) -> str:
-    """Return the id by which consumers drop duplicates: SHA-256 of "run_id|event_type", hex."""
-    return hashlib.sha256(f"{run_id}|{event_type}".encode()).hexdigest()
 
 
 def run_events(run: RunPlan, outcome: Outcome, publish_seq: int) -> list[bytes]:

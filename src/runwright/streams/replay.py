@@ -18,6 +18,7 @@ from runwright.kernel.canonical import digest_of
 from runwright.kernel.errors import require
 from runwright.kernel.run import Cut, Memory, Outcome, RunPlan
 from runwright.streams.calls import outcome_of, request_of
+from runwright.streams.difference import ABSENT, Place, first_place
 from runwright.streams.engine import EngineRequest, Result
 from runwright.streams.events import run_events
 
@@ -174,17 +175,17 @@ def _first_difference(
     for index in range(max(len(published), len(replayed))):
         one = msgspec.json.decode(published[index]) if index < len(published) else None
         other = msgspec.json.decode(replayed[index]) if index < len(replayed) else None
-        if one == other:
+        place = _difference(one, other)
+        if place is None:
             continue
-        path, left, right = _difference(one, other)
         return Difference(
             symbol=run.key,
             run_id=run_id,
             engine_timestamp_ms=at_ms,
             event_type=one["event_type"] if one else other["event_type"] if other else "",
-            path=path,
-            published=left,
-            replayed=right,
+            path=place.path,
+            published=_shown(place.first),
+            replayed=_shown(place.second),
         )
     return Difference(
         symbol=run.key,
@@ -197,28 +198,12 @@ def _first_difference(
     )
 
 
-def _difference(one: Any, other: Any) -> tuple[str, Any, Any]:
+def _difference(one: Any, other: Any) -> Place | None:
     """Return where two events differ; of events of two types, the types say most."""
     if one and other and one["event_type"] != other["event_type"]:
-        return "event_type", one["event_type"], other["event_type"]
-    return first_difference(one, other)
+        return Place("event_type", one["event_type"], other["event_type"])
+    return first_place(one, other)
 
 
-def first_difference(one: Any, other: Any, path: str = "") -> tuple[str, Any, Any]:
-    """Return where two JSON values differ first, in the order of keys, and both values there."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted({*one, *other}):
-            if one.get(key, _ABSENT) != other.get(key, _ABSENT):
-                inner = f"{path}.{key}" if path else key
-                if key in one and key in other:
-                    return first_difference(one[key], other[key], inner)
-                return inner, one.get(key), other.get(key)
-    if isinstance(one, list) and isinstance(other, list):
-        for index, (left, right) in enumerate(zip(one, other, strict=False)):
-            if left != right:
-                return first_difference(left, right, f"{path}[{index}]")
-        return f"{path}[{min(len(one), len(other))}]", one, other
-    return path, one, other
-
-
-_ABSENT: Final = object()
+def _shown(value: Any) -> Any:
+    return None if value is ABSENT else value
