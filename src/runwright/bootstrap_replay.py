@@ -19,6 +19,7 @@ from runwright.streams import derive
 from runwright.streams.audit import audit as compare
 from runwright.streams.audit import to_redrive
 from runwright.streams.calls import args_of, engine_digest
+from runwright.streams.cuts import next_planned
 from runwright.streams.engine import execute, load
 from runwright.streams.replay import Replay, Tick, replay_tick
 from runwright.streams.spec import StreamSpec
@@ -174,11 +175,11 @@ def plan_from_log(
         problems = []
         while passed and passed[0]["last_ms"] < planned_ms:
             skipped = passed.pop(0)
-            expected = derive.next_planned(spec, last_ms, row["opened_ms"])
+            expected = next_planned(spec, last_ms, row["opened_ms"])
             if expected != (begins_ms := skipped["planned_ms"]):
                 problems.append(_deviation(begins_ms, "planned_ts_ms", begins_ms, expected))
             last_ms = skipped["last_ms"]
-        expected = derive.next_planned(spec, last_ms, row["opened_ms"])
+        expected = next_planned(spec, last_ms, row["opened_ms"])
         if expected != planned_ms:
             problems.append(_deviation(planned_ms, "planned_ts_ms", planned_ms, expected))
         world = StoreWorld(store, logs={name: log}, memory=memory)

@@ -55,6 +55,12 @@ def grid_of(spec: StreamSpec, opened_ms: int) -> Grid:
     )
 
 
+def next_planned(spec: StreamSpec, last_ms: int | None, opened_ms: int) -> int:
+    """Return the instant at which the tick after `last_ms` has to stand."""
+    grid = grid_of(spec, opened_ms)
+    return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
+
+
 def cut_start(symbol: str, memory: Mapping[str, Memory], first: Mapping[str, Any], end: int) -> int:
     """Return where a symbol's cut starts: after its last one, or at its first record.
 

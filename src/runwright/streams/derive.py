@@ -15,7 +15,6 @@ from runwright.kernel.errors import require
 from runwright.kernel.ports import World
 from runwright.kernel.run import Memory, Outcome, Round, RunPlan, Scheduled
 from runwright.kernel.workload import Seen
-from runwright.streams.cuts import grid_of
 from runwright.streams.observe import observe
 from runwright.streams.plan import plan
 from runwright.streams.spec import StreamSpec
@@ -29,12 +28,6 @@ class Deviation(msgspec.Struct, frozen=True, kw_only=True):
     field: str
     recorded: Any
     derived: Any
-
-
-def next_planned(spec: StreamSpec, last_ms: int | None, opened_ms: int) -> int:
-    """Return the instant at which the tick after `last_ms` has to stand."""
-    grid = grid_of(spec, opened_ms)
-    return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
 
 
 def derived_round(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from runwright.kernel.workload import Decoded, Flow
-from runwright.streams.cuts import grid_of
+from runwright.streams.cuts import next_planned
 from runwright.streams.decode import Decoder
 from runwright.streams.events import messages_of
 from runwright.streams.spec import StreamSpec, retry_of
@@ -44,8 +44,7 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         return Decoded(*decoder.decode(items, received_ms))
 
     def next_ms(last_ms: int | None, opened_ms: int) -> int:
-        grid = grid_of(spec, opened_ms)
-        return grid.first(opened_ms) if last_ms is None else grid.next_after(last_ms)
+        return next_planned(spec, last_ms, opened_ms)
 
     def published(outcomes: Mapping[str, int]) -> Mapping[str, int]:
         completed = outcomes.get("done", 0)
