@@ -233,5 +233,8 @@ class MemoryStore:
         unknown = sorted(set(columns) - set(self._tables[table].columns))
         require(not unknown, f"table {table} has no columns {unknown}")
 
+    def merge(self) -> None:
+        """Do nothing: there is nothing beside what is kept."""
+
     def close(self) -> None:
         """Keep everything: a memory store lives as long as it is referred to."""

@@ -401,6 +401,9 @@ class PostgresStore:
         rows = self._one(SQL["holder"], self.host_key)
         return self.busy(rows) if rows else ""
 
+    def merge(self) -> None:
+        """Do nothing: the server has a process of its own for that."""
+
     def commit(self, batch: Batch) -> None:
         """Write a batch in one durable transaction.
 

@@ -41,6 +41,11 @@ APPLICATION_ID: Final = 0x52574C31
 BUSY_MS: Final = 5_000
 #: Pages of the log that are merged into the file at once: its pages change again and again.
 CHECKPOINT_PAGES: Final = 4_000
+#: Pages after which a commit merges them, when whoever commits calls `merge` at a better moment.
+CHECKPOINT_PAGES_LATE: Final = 16_000
+#: About the bytes that `merge` waits for, and how many of them a row of a table stands for.
+_MERGED_MIN: Final = 8 * 1024**2
+_ROW_BYTES: Final = 1_024
 #: What stands in the text of every view of ours.
 VIEW_MARK: Final = "-- Runwright: "
 _READ_CHUNK: Final = 4_096
@@ -99,6 +104,8 @@ class SqliteStore:
         self.path = path
         self._tables = {table.name: table for table in tables}
         self._upserts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = {}
+        #: About the bytes that stand in the log alone; None while commits merge them.
+        self._unmerged: int | None = None
         exists = path.exists()
         if not exists and not create:
             message = f"There is no store at {path}"
@@ -259,6 +266,22 @@ class SqliteStore:
         except sqlite3.Error as error:
             message = f"COMMIT on {self.path} raised: {error}"
             raise CommitUnknown(message) from error
+        if self._unmerged is not None:
+            self._unmerged += _weight(batch)
+
+    def merge(self) -> None:
+        """Merge the log of SQLite into the file when it is long, so that no commit has to.
+
+        That takes some 40 ms, which whoever calls this has now. What cannot be merged stays in the
+        log, where it is as durable, and is merged later.
+        """
+        if self._unmerged is None:
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES_LATE}")
+        elif self._unmerged < _MERGED_MIN:
+            return
+        self._unmerged = 0
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _write(self, batch: Batch) -> None:
         db = self._db
@@ -461,6 +484,13 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _weight(batch: Batch) -> int:
+    """Return about how many bytes of the log a batch takes."""
+    blocks = sum(len(block.head) + block.size for block in batch.blocks)
+    contents = sum(len(item.data) for item in batch.contents)
+    return blocks + contents + _ROW_BYTES * (len(batch.entries) + len(batch.rows))
 
 
 def _translate(

@@ -167,6 +167,9 @@ class Store(Reader, Protocol):
         been, store-corrupt when an entry of that seq is there already.
         """
 
+    def merge(self) -> None:
+        """Do now what some later commit would do besides, for long, where there is much of it."""
+
     def submit(self, request: Request) -> None:
         """Insert a request in a transaction of its own; no lease is needed."""
 

@@ -17,8 +17,9 @@ Number: TypeAlias = float | int | Missing | None
 Text: TypeAlias = str | Missing | None
 
 EVENT_TYPE: Final = b"SnapshotInputs"
-#: JSON can only spell that word differently with an escape.
+#: JSON can only spell that word differently with an escape; a single byte is found much faster.
 ESCAPE: Final = b"\\u"
+_BACKSLASH: Final = b"\\"
 
 
 class SnapshotInvalid(ValueError):
@@ -123,14 +124,21 @@ def select(events: Sequence[bytes], *, symbol: str, at_ms: int) -> Selected | No
     It matches by symbol and by `normalized.timestamp_ms`. None: there is none.
     Raises: SnapshotInvalid.
     """
+    if not _is_spelled(b"".join(events)):
+        return None
     for index in range(len(events) - 1, -1, -1):
         event = events[index]
-        if EVENT_TYPE not in event and ESCAPE not in event:
+        if not _is_spelled(event):
             continue
         given = _matching(event, symbol, at_ms)
         if given is not None:
             return Selected(index, _built(given, symbol, at_ms))
     return None
+
+
+def _is_spelled(text: bytes) -> bool:
+    """Say whether the word may stand in a text; most cuts hold no such event, and are asked whole."""
+    return EVENT_TYPE in text or (_BACKSLASH in text and ESCAPE in text)
 
 
 def _matching(event: bytes, symbol: str, at_ms: int) -> _Normalized | None:

@@ -100,9 +100,10 @@ class Streaming:
         self._tell(force=True)
         try:
             while not self._stop:
-                worked = self._take_in()
-                worked = self._conduct_due() or worked
-                waits = [self._deliver(), self._seal_if_due(), self._ports.pulse()]
+                has_taken = self._take_in()
+                has_ticked = self._conduct_due()
+                worked = has_taken or has_ticked
+                waits = [self._deliver(), self._keep_up(has_ticked=has_ticked), self._ports.pulse()]
                 self._tell()
                 if worked:
                     continue
@@ -394,21 +395,33 @@ class Streaming:
     def _deliver(self) -> float | None:
         return self._conductor.outbox.pump()
 
-    def _seal_if_due(self) -> float | None:
-        writer = self._ports.writer
+    def _keep_up(self, *, has_ticked: bool) -> float | None:
+        """Seal what is due; return seconds until a seal is due.
+
+        Between two ticks of the clock, the best moment is behind the first: what would come to
+        stand before the second is done there, so that nobody waits for it.
+        """
+        writer, ahead_s = self._ports.writer, 0.0
+        if has_ticked and self._flow.time == "clock":
+            self._ports.store.merge()
+            ahead_s = self._until_tick_s()
         unsealed_s = writer.wait_before_seal_s()
-        if unsealed_s is not None and unsealed_s <= 0:
-            writer.seal()
-            return None
-        return unsealed_s
+        if unsealed_s is None or unsealed_s > ahead_s:
+            return unsealed_s
+        writer.seal()
+        return None
+
+    def _until_tick_s(self) -> float:
+        """Return seconds until the next tick of a stream that is open."""
+        planned_ms = self._flow.next_ms(self._last_ms, self._opened_ms or 0)
+        return (planned_ms - self._ports.clock.now_ms()) / 1000
 
     def _wait_s(self) -> float | None:
         """Return seconds until a tick is due or a source is to be asked again."""
         waits = [self._inflow.wait_s()]
         if self._opened_ms is not None and self._flow.time == "clock":
-            planned_ms = self._flow.next_ms(self._last_ms, self._opened_ms)
             if not self.health.is_scheduling_paused:
-                waits.append((planned_ms - self._ports.clock.now_ms()) / 1000)
+                waits.append(self._until_tick_s())
         if self.health.is_ingestion_paused or self.health.is_scheduling_paused:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
