@@ -334,10 +334,12 @@ def conducting(
     stop: Stop | None = None,
     continuous: bool = False,
     pulse: Callable[[], float | None] | None = None,
+    is_quiet: bool = False,
 ) -> Iterator[tuple[Conductor, Ports]]:
     """Hold the store's lease, recover what was left under way, and seal at the end.
 
-    `continuous`: more than one cycle is to come, so functions that wish it start warm.
+    `continuous`: more than one cycle is to come, so functions that wish it start warm. `is_quiet`:
+    say nothing of single rounds and runs.
 
     Raises: store-busy, rollback-detected, signer-memory-lost, store-corrupt, store-unwritable.
     """
@@ -384,6 +386,7 @@ def conducting(
                 sinks={"files": FilesSink(loaded.path(settings.files.folder))},
                 clock=CLOCK,
                 messages=messages,
+                is_quiet=is_quiet,
                 product=__version__,
                 codes=_ByKind(code_digest),
                 drain_s=settings.conductor.drain_s,

@@ -91,8 +91,13 @@ def streaming(
     from runwright.streams.spec import segment_records_of  # lazy: as above
 
     with ExitStack() as stack:
-        quiet = _quieter(messages)
-        made = bootstrap.conducting(loaded, messages=quiet, continuous=True, pulse=pulse)
+        made = bootstrap.conducting(
+            loaded,
+            messages=_quieter(messages),
+            continuous=True,
+            pulse=pulse,
+            is_quiet=not is_verbose,
+        )
         conductor, ports = stack.enter_context(made)
         spec = spec_of(ports.store, name)
         look_beside(spec)

@@ -78,7 +78,7 @@ def call(
         finished_ms=max(began_ms, instants.read_ms()),
         used=used,
     )
-    return Executed(outcome=outcome)
+    return Executed(outcome=outcome, fits=True)
 
 
 def _misfit(answer: Outcome) -> str:

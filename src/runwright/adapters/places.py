@@ -17,7 +17,7 @@ import os
 import threading
 from _queue import Empty, SimpleQueue  # `queue` imports heapq, too
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -183,9 +183,9 @@ class InlinePlace(_Place):
 
     def start(self, work: Sequence[Work]) -> None:
         """Execute attempts, one after the other."""
-        instants = Instants.of(self._clock)
+        execute = partial(call, instants=Instants.of(self._clock), find=self._find)
         for each in work:
-            self._ended.put(attempted(each, lambda work: call(work, instants, self._find)))
+            self._ended.put(attempted(each, execute))
 
     def stop(self, *, kill: bool) -> None:
         """Do nothing: what was started has ended."""

@@ -235,7 +235,7 @@ class ProcessPlace:
             self._misses = 0
             took_s = answer.took_s / max(1, len(answer.executed))
             self._call_s += NEWEST * (max(took_s, 1e-6) - self._call_s)
-            self._back += [_with_level(each, worker.level) for each in answer.executed]
+            self._back += [_received(each, worker.level) for each in answer.executed]
         if worker.is_garbled or (not answers and worker.is_silent()):
             # Nobody can answer any more; its control socket says how it ended.
             worker.kill()
@@ -318,6 +318,7 @@ class ProcessPlace:
         return msgspec.structs.replace(executed, outcome=outcome)
 
 
-def _with_level(executed: Executed, level: str) -> Executed:
+def _received(executed: Executed, level: str) -> Executed:
+    """Return what a worker sent; that it looked at its answer does not count here."""
     outcome = msgspec.structs.replace(executed.outcome, level=level)
-    return msgspec.structs.replace(executed, outcome=outcome)
+    return msgspec.structs.replace(executed, outcome=outcome, fits=False)

@@ -36,7 +36,7 @@ def encode(value: Any) -> bytes:
 
 
 def encode_again(value: Any) -> bytes:
-    """Return the canonical bytes of a value that was read from canonical bytes."""
+    """Return the canonical bytes of a value that was checked, or read from canonical bytes."""
     return _ENCODER.encode(value)
 
 

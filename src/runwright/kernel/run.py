@@ -4,12 +4,12 @@ A tick says when; a round is recorded, executed and judged together; a run is on
 it is data: frozen, canonical, and the same on every machine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from runwright.kernel.canonical import digest, digest_of
+from runwright.kernel.canonical import digest, digest_of, encode
 
 _TEXTS: Final = msgspec.json.Encoder(order="sorted")
 #: What a lane's last outcome left for its next run: a small canonical value.
@@ -404,6 +404,8 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     contents: tuple[Content, ...] = ()
     #: The run asks to be repeated (Deferred; exit status 75).
     deferred: bool = False
+    #: What it answered was found to have a canonical form, by this very process.
+    fits: bool = False
 
 
 # ---------------------------------------------------------------------------------------- ids
@@ -424,12 +426,22 @@ def run_id(*, round: str, key: str) -> str:  # noqa: A002 - the word of the fiel
     return _id_of(key=key, round=round)
 
 
+def run_ids(*, round: str, keys: Iterable[str]) -> dict[str, str]:  # noqa: A002 - as above
+    """Return key -> run id for the runs of a round: `run_id` of each, for less."""
+    end = b',"round":' + _text(round) + b"}"
+    return {key: digest(b'{"key":' + _text(key) + end) for key in keys}
+
+
 def _id_of(**texts: str) -> str:
     """Return the digest of the canonical bytes of texts by name."""
     if all(map(str.isascii, texts.values())):
         # What is ASCII is text, and needs no other look.
         return digest(_TEXTS.encode(texts))
     return digest_of(texts)
+
+
+def _text(text: str) -> bytes:
+    return _TEXTS.encode(text) if text.isascii() else encode(text)
 
 
 def instant_text(epoch_ms: int, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:

@@ -63,25 +63,25 @@ def run_events(run: RunPlan, outcome: Outcome, publish_seq: int) -> list[bytes]:
     else:
         parts.append(("EngineRunFailed", max(1, outcome.attempts), failure_of(outcome)))
     cut, run_id = run.cut, args["run_id"]
-    return [
-        _ENCODER.encode(
-            _Event(
-                attempt=attempt,
-                cut_end_ingest_seq=cut.last,  # type: ignore[union-attr]
-                cut_kind=args["cut_kind"],
-                cut_start_ingest_seq=cut.first,  # type: ignore[union-attr]
-                engine_mode=args["engine_mode"],
-                engine_timestamp_ms=args["engine_timestamp_ms"],
-                event_id=event_id(run_id, event_type),
-                event_type=event_type,
-                payload=payload,
-                publish_seq=publish_seq + number,
-                run_id=run_id,
-                symbol=run.key,
-            )
-        )
-        for number, (event_type, attempt, payload) in enumerate(parts, 1)
-    ]
+    event = _Event(
+        attempt=0,
+        cut_end_ingest_seq=cut.last,  # type: ignore[union-attr]
+        cut_kind=args["cut_kind"],
+        cut_start_ingest_seq=cut.first,  # type: ignore[union-attr]
+        engine_mode=args["engine_mode"],
+        engine_timestamp_ms=args["engine_timestamp_ms"],
+        event_id="",
+        event_type="",
+        publish_seq=publish_seq,
+        run_id=run_id,
+        symbol=run.key,
+    )
+    lines = []
+    for event.event_type, event.attempt, event.payload in parts:
+        event.event_id = event_id(run_id, event.event_type)
+        event.publish_seq += 1
+        lines.append(_ENCODER.encode(event))
+    return lines
 
 
 def failure_of(outcome: Outcome) -> Mapping[str, str | None]:

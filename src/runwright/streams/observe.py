@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 from runwright.kernel.ports import World
@@ -27,5 +28,11 @@ def observe(spec: StreamSpec, tick: Tick, world: World) -> Facts:
         "engine": {"ref": spec.engine.ref, "sha256": engine_digest(spec.engine.ref)},
     }
     if spec.concurrency.max_symbols is None:
-        facts["processors"] = os.cpu_count() or 1
+        facts["processors"] = _processors()
     return facts
+
+
+@cache
+def _processors() -> int:
+    """Return how many there are; asking takes 20 us."""
+    return os.cpu_count() or 1

@@ -98,6 +98,8 @@ class Ports(NamedTuple):
     sinks: Mapping[str, Sink]
     clock: Clock
     messages: Messages = silent
+    #: Say nothing of rounds and runs that end as they should: whoever conducts tells it in sums.
+    is_quiet: bool = False
     product: str = ""
     #: kind -> digest of the workload's code.
     codes: Mapping[str, str] = {}
@@ -405,7 +407,7 @@ class Conductor:
         recalled: Recalled | None,
     ) -> Conducted:
         """Drive a tick from a planned or a recalled round to its end."""
-        pending = Pending(self._ports.messages)
+        pending = Pending(silent if self._ports.is_quiet else self._ports.messages)
         try:
             return self._drive_rounds(state, planned, recalled, pending)
         except Halt as error:

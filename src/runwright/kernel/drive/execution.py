@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from runwright.kernel.canonical import digest, encode
+from runwright.kernel.canonical import digest, encode, encode_again
 from runwright.kernel.criteria import Verdict
 from runwright.kernel.drive.lanes import Lanes
 from runwright.kernel.drive.lifecycle import Stop, unwatched
@@ -39,7 +39,7 @@ from runwright.kernel.run import (
     Outcome,
     Round,
     RunPlan,
-    run_id,
+    run_ids,
 )
 from runwright.kernel.workload import Permit
 
@@ -196,7 +196,7 @@ class Execution:
         self._plans = {run.key: run for run in under_way.round.runs}
         self._index = {run.key: index for index, run in enumerate(under_way.round.runs, 1)}
         require(len(self._plans) == len(under_way.round.runs), "two runs of a round share a key")
-        self._ids = {key: run_id(round=under_way.id, key=key) for key in self._plans}
+        self._ids = run_ids(round=under_way.id, keys=self._plans)
         self._in_flight: dict[str, int] = {}
         self._attempts: dict[str, int] = {}
         self._pending_since_s: float | None = None
@@ -375,7 +375,7 @@ class Execution:
                 self._draft(run.key, body)
                 lanes.repeat(run, self._clock.monotonic_s() + wait_s)
                 return
-        self._finish(outcome, executed.contents, attempts=attempt)
+        self._finish(outcome, executed.contents, attempts=attempt, fits=executed.fits)
         lanes.ended(run)
 
     def _is_repeatable(self, executed: Executed) -> bool:
@@ -417,10 +417,15 @@ class Execution:
         )
 
     def _finish(
-        self, outcome: Outcome, contents: Sequence[Content] = (), *, attempts: int | None = None
+        self,
+        outcome: Outcome,
+        contents: Sequence[Content] = (),
+        *,
+        attempts: int | None = None,
+        fits: bool = False,
     ) -> None:
         run = self._plans[outcome.key]
-        outcome, kept = _recordable(outcome, attempts)
+        outcome, kept = _recordable(outcome, attempts, fits=fits)
         self._it.outcomes[run.key] = outcome
         if kept is None and run.leaves is not None:
             kept = encode({**self._it.memory.get(run.lane, {}), **run.leaves})
@@ -434,7 +439,8 @@ class Execution:
                 memory = digest(kept)
                 self._pending.contents.append(Content(digest=memory, data=kept))
         self._pending.contents.extend(contents)
-        self._draft(run.key, finished_body(outcome, left, memory), blobs=outcome.blobs)
+        body = finished_body(outcome, left, memory)
+        self._draft(run.key, body, blobs=outcome.blobs, fits=True)
         if self._pending_since_s is None:
             self._pending_since_s = self._clock.monotonic_s()
         self._pending.say(
@@ -509,16 +515,19 @@ def finished_body(outcome: Outcome, left: Memory | None = None, memory: str = ""
     )
 
 
-def _recordable(outcome: Outcome, attempts: int | None) -> tuple[Outcome, bytes | None]:
+def _recordable(
+    outcome: Outcome, attempts: int | None, *, fits: bool
+) -> tuple[Outcome, bytes | None]:
     """Return an outcome as the record gives it back, and the memory that it left, as JSON.
 
-    One whose answer cannot stand in an entry has failed.
+    One whose answer cannot stand in an entry has failed; `fits`: that was looked at.
     """
     problem, value, memory = "", b"{}", None
+    encoded = encode_again if fits else encode
     try:
-        value = encode(dict(outcome.value))
+        value = encoded(dict(outcome.value))
         if outcome.memory is not None:
-            memory = encode(dict(outcome.memory))
+            memory = encoded(dict(outcome.memory))
         if len(value) > VALUE_MAX:
             problem = f"the answer is {len(value)} bytes; at most {VALUE_MAX} are kept in an entry"
     except NotCanonical as error:

@@ -113,6 +113,8 @@ class Log:
         self._firsts: dict[str, int] = {}
         self._positions: dict[str, Any] = {}
         self._range = _Range(0, -1, {})
+        #: The first record of the block in which a tick ended last, and its stamps.
+        self._stamped: tuple[int, Sequence[int]] = (0, ())
         self._segment = Segment(0, 0)
         last = self._blocks.newest()
         if last is not None:
@@ -271,8 +273,9 @@ class Log:
             return self._end_before(planned_ms)
         if place.last_ms <= planned_ms:
             return LogEnd(place.last_seq, place.number, place.digest.hex())
-        stamps = self._blocks.holding(place.first_seq).stamps()
-        seq = place.first_seq + bisect_right(stamps, planned_ms) - 1
+        if self._stamped[0] != place.first_seq:
+            self._stamped = place.first_seq, self._blocks.holding(place.first_seq).stamps()
+        seq = place.first_seq + bisect_right(self._stamped[1], planned_ms) - 1
         return LogEnd(seq, place.number, place.digest.hex())
 
     def _end_before(self, planned_ms: int) -> LogEnd:

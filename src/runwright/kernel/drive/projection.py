@@ -6,7 +6,7 @@ workload follow from the entries alone, so that whoever doubts a table folds the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +28,7 @@ from runwright.kernel.record.entries import (
     TickRefused,
 )
 from runwright.kernel.record.ledger import Appended
-from runwright.kernel.run import Content, InForce, RunPlan, Scheduled, run_id
+from runwright.kernel.run import Content, InForce, RunPlan, Scheduled, run_ids
 from runwright.kernel.workload import Recorded, Workload
 
 #: Types that a workload's fold sees beside those of its own rounds and specs.
@@ -85,7 +85,7 @@ class Projection:
         self._open: dict[str, _Open] = {}
         self._by_run: dict[str, _Open] = {}
         self._contents: dict[str, Content] = {}
-        self._kernel: Mapping[type, Callable[[Entry], Iterator[Row]]] = {
+        self._kernel: Mapping[type, Callable[[Entry], Iterable[Row]]] = {
             SpecApplied: self._spec_applied,
             ScheduleChanged: self._schedule_changed,
             StreamOpened: self._stream_opened,
@@ -120,11 +120,10 @@ class Projection:
 
     def rows_of(self, entry: Entry, leaf: bytes) -> list[Row]:
         """Return the rows that one entry leaves."""
-        rows: list[Row] = []
         fold = self._kernel.get(type(entry.body))
-        if fold is not None:
-            rows += fold(entry)
-        rows += self._workload_rows(entry, leaf)
+        rows = [] if fold is None else list(fold(entry))
+        if not (entry.run or entry.round) or self._is_any_folded():
+            rows += self._workload_rows(entry, leaf)
         if isinstance(entry.body, RoundJudged):
             self._close(entry)
         return rows
@@ -180,7 +179,8 @@ class Projection:
         rows = self.rows("spec", {"kind": named.kind, "name": named.name})
         row = dict(rows[0]) if rows else {}
         if isinstance(entry.body, SpecApplied | ScheduleChanged):
-            row |= next(self._kernel[type(entry.body)](entry)).values
+            (found,) = self._kernel[type(entry.body)](entry)
+            row |= found.values
         schedule = in_force_of(row).schedule if row else None
         if schedule is None or not schedule.enabled:
             return None
@@ -248,14 +248,15 @@ class Projection:
             },
         )
 
-    def _run_finished(self, entry: Entry) -> Iterator[Row]:
+    def _run_finished(self, entry: Entry) -> Sequence[Row]:
         body: RunFinished = entry.body
-        if body.left is not None or body.memory:
-            under_way = self._round_of_run(entry)
-            planned: RoundPlanned = under_way.planned.body
-            lane = (under_way.runs or {})[entry.run].lane
-            key = {"kind": planned.kind, "name": planned.name, "lane": lane}
-            yield Row("lane", {**key, "memory": left_by(self, entry).decode()})
+        if body.left is None and not body.memory:
+            return ()
+        under_way = self._round_of_run(entry)
+        planned: RoundPlanned = under_way.planned.body
+        lane, memory = self._runs(under_way)[entry.run].lane, left_by(self, entry).decode()
+        key = {"kind": planned.kind, "name": planned.name, "lane": lane}
+        return (Row("lane", {**key, "memory": memory}),)
 
     def _round_judged(self, entry: Entry) -> Iterator[Row]:
         body: RoundJudged = entry.body
@@ -279,8 +280,6 @@ class Projection:
             for workload in self._folding.values():
                 yield from self._ask(workload, entry, leaf)
         elif entry.run or entry.round:
-            if not any(found.is_folded for found in self._rounds()):
-                return
             under_way = self._round_of_run(entry) if entry.run else self._round(entry.round)
             kind = under_way.planned.body.kind
             if kind in self._folding:
@@ -322,10 +321,11 @@ class Projection:
             self._load()
         return self._open[identity]
 
-    def _rounds(self) -> Collection[_Open]:
+    def _is_any_folded(self) -> bool:
+        """Say whether tables are made of a round that is open; of most streams none are."""
         if not self._open:
             self._load()
-        return self._open.values()
+        return any([under_way.is_folded for under_way in self._open.values()])
 
     def _round_of_run(self, entry: Entry) -> _Open:
         if entry.run not in self._by_run:
@@ -340,7 +340,8 @@ class Projection:
             planned = under_way.planned
             roster = under_way.roster or pinned(self, planned.body.roster, planned.seq)
             plans = ROSTER.decode(roster)
-            under_way.runs = {run_id(round=planned.round, key=plan.key): plan for plan in plans}
+            ids = run_ids(round=planned.round, keys=[plan.key for plan in plans])
+            under_way.runs = {ids[plan.key]: plan for plan in plans}
             self._by_run.update(dict.fromkeys(under_way.runs, under_way))
         return under_way.runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -24,22 +25,12 @@ from runwright.kernel.record.entries import (
     tail_for,
     tail_of,
 )
-from runwright.kernel.run import ONCE, Content, Outcome, Round, RunPlan, run_id
+from runwright.kernel.run import Content, Outcome, Round, RunPlan, run_ids
 
 #: Reads the pinned runs of a round.
 ROSTER: Final = msgspec.json.Decoder(list[RunPlan])
 #: The fields of a round that stand in `policy` of round.planned.
 POLICY: Final = ("rate", "retry", "deadline_s", "judge_every")
-
-
-#: What most rounds say there, and how it is recorded.
-_PLAIN: Final[Mapping[str, Any]] = {
-    "rate": None,
-    "retry": ONCE,
-    "deadline_s": None,
-    "judge_every": 0,
-}
-_PLAIN_POLICY: Final[Mapping[str, Any]] = exact(msgspec.to_builtins(_PLAIN))
 
 
 class Blobs(Protocol):
@@ -108,10 +99,13 @@ class _Reconciled(msgspec.Struct, frozen=True):
 
 def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
     """Return what a round says beside its runs, as a canonical value."""
-    values = {name: getattr(round, name) for name in POLICY}
-    if values == _PLAIN and round.retry is ONCE:
-        return _PLAIN_POLICY
-    policy: Mapping[str, Any] = exact(msgspec.to_builtins(values))
+    # As MessagePack, which tells 1 from 1.0 and knows infinities.
+    return _policy(msgspec.msgpack.encode([getattr(round, name) for name in POLICY]))
+
+
+@lru_cache(maxsize=16)
+def _policy(values: bytes) -> Mapping[str, Any]:
+    policy: Mapping[str, Any] = exact(dict(zip(POLICY, msgspec.msgpack.decode(values), strict=True)))
     return policy
 
 
@@ -149,7 +143,8 @@ def recall(store: Reader, seq: int, stop: int | None = None) -> Recalled:
         started={},
         entries=[first],
     )
-    keys = {run_id(round=first.round, key=run.key): run.key for run in runs}
+    ids = run_ids(round=first.round, keys=[run.key for run in runs])
+    keys = {identity: key for key, identity in ids.items()}
     for stored in entries:
         entry = read(stored.raw)
         key = keys.get(entry.run)

@@ -58,7 +58,7 @@ from runwright.kernel.record.seal import (
 )
 from runwright.kernel.record.signed import AgentSignature
 from runwright.kernel.record.verify import Check, Evidence, Level, Report, verify
-from runwright.kernel.run import Content, RunPlan, run_id
+from runwright.kernel.run import Content, RunPlan, run_ids
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -131,7 +131,7 @@ def entries_of(
         seqs.add(entry.seq)
         named |= {item.digest for item in entry.blobs}
         if isinstance(entry.body, RoundPlanned):
-            runs |= {run_id(round=entry.round, key=key) for key in _roster(entry.body, blob)}
+            runs |= {*run_ids(round=entry.round, keys=_roster(entry.body, blob)).values()}
     return found
 
 

@@ -536,6 +536,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     blobs: tuple[Blob, ...] = ()
     #: The seq of the entry that it corrects.
     sup: int | None = None
+    #: The mappings and lists in its body were read from canonical bytes.
+    fits: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

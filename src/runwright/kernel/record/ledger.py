@@ -224,7 +224,7 @@ def _encoded(draft: Draft, origin: str, seq: int, prev: bytes, ts_ms: int) -> tu
         or min(integers) < -INT_MAX
         or not -INT_MAX <= draft.n <= INT_MAX
         or ((draft.blobs or draft.sup) and not _are_exact(draft))
-        or (any(others) and not fit(others, 1))
+        or (not draft.fits and any(others) and not fit(others, 1))
     ):
         check(draft)
     if len(raw) > ENTRY_MAX:
