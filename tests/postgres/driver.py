@@ -31,7 +31,7 @@ def retrying(commit: Commit) -> Commit:
             store: Any = self._store
             store._db = connect(store.target, SQL["session"])
             self._broken = None
-            self.sealed, self.head = open_head(store, self.signer)
+            self.sealed, self.head, self._leaves = open_head(store, self.signer)
             return commit(self, drafts, **how)
 
     return again
@@ -39,7 +39,7 @@ def retrying(commit: Commit) -> Commit:
 
 def unfenced(commit: Commit) -> Commit:
     def at_the_end(self: Writer, drafts: Sequence[Draft] = (), **how: Any) -> int:
-        self.sealed, self.head = open_head(self._store, self.signer)
+        self.sealed, self.head, self._leaves = open_head(self._store, self.signer)
         return commit(self, drafts, **how)
 
     return at_the_end

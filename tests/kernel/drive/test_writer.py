@@ -182,7 +182,7 @@ def test_the_signer_refuses_a_row_that_was_altered_with_its_hash(on_sqlite, tmp_
     other.execute("UPDATE entry SET raw = ?, leaf = ? WHERE seq = 1", (raw, leaf_hash(raw)))
     other.commit()
     other.close()
-    with pytest.raises(StoreCorrupt, match="are not those committed"):
+    with pytest.raises(StoreCorrupt, match="entry 1 in the store is not what was committed"):
         made.writer.close()
     made.store.lease().release()
 

@@ -80,7 +80,7 @@ class Writer:
         self._seal_every_s = seal_every_s
         self._lease = store.lease()
         try:
-            self.sealed, self.head = find(store, signer)
+            self.sealed, self.head, self._leaves = find(store, signer)
         except RunwrightError:
             self._lease.release()
             raise
@@ -201,6 +201,7 @@ class Writer:
         if self.sealed.size == first:
             self._unsealed_since_s = self._clock.monotonic_s()
         self.head = appended.head
+        self._leaves.extend([entry.leaf for entry in appended.entries])
         self.note(more)
         if any(type(draft.body) in _URGENT for draft in drafts):
             self._is_urgent = True
@@ -252,12 +253,14 @@ class Writer:
             return
         self._require_whole()
         try:
-            row = sealing.seal(self._store, self.signer, sealed=self.sealed, head=self.head)
+            row = sealing.seal(
+                self._store, self.signer, sealed=self.sealed, head=self.head, leaves=self._leaves
+            )
         except Halt as error:
             self._broken = error
             raise
         self._write(Batch(seals=[row], rows=[*rows, *self._signatures()]))
-        self.sealed = self.head
+        self.sealed, self._leaves = self.head, []
 
     def wait_before_seal_s(self) -> float | None:
         """Return the seconds until a seal is due; None when everything is sealed."""

@@ -118,6 +118,8 @@ class Heads(NamedTuple):
 
     sealed: Head
     head: Head
+    #: The leaf hashes of the entries between the two.
+    leaves: list[bytes]
 
 
 class Signer(Protocol):
@@ -171,19 +173,25 @@ class Stored(Protocol):
 # --------------------------------------------------------------------------------------- sealing
 
 
-def seal(store: Stored, signer: Signer, *, sealed: Head, head: Head) -> SealRow:
+def seal(
+    store: Stored, signer: Signer, *, sealed: Head, head: Head, leaves: Sequence[bytes]
+) -> SealRow:
     """Read back what was committed since the last seal, hash it again and have its head signed.
 
-    Raises: store-corrupt, naming the seq, when the store does not hold what was committed; nothing
-    is signed then. rollback-detected and signer-memory-lost come from the signer.
+    `leaves` are the leaf hashes with which it was committed, and `head` follows from them. Raises:
+    store-corrupt, naming the seq, when the store does not hold what was committed; nothing is
+    signed then. rollback-detected and signer-memory-lost come from the signer.
     """
-    require(sealed.size <= head.size, "a seal never goes back")
-    leaves = reread(store.entries(sealed.size, head.size), sealed, head.size, signer.origin)
-    root = extend(sealed, leaves).root()
-    if root != head.root():
-        msg = f"the entries {sealed.size} to {head.size - 1} in the store are not those committed"
-        raise StoreCorrupt(msg)
-    return SealRow(head.size, root, signer.sign(sealed, leaves))
+    require(sealed.size + len(leaves) == head.size, "a seal covers every entry since the last")
+    seq = sealed.size
+    for entry in store.entries(sealed.size, head.size):
+        committed = leaves[seq - sealed.size]
+        if entry.seq != seq or entry.leaf != committed or leaf_hash(entry.raw) != committed:
+            msg = f"entry {seq} in the store is not what was committed"
+            raise StoreCorrupt(msg)
+        seq += 1
+    _require_end(seq, head.size)
+    return SealRow(head.size, head.root(), signer.sign(sealed, leaves))
 
 
 def reread(entries: Iterable[StoredEntry], after: Head, stop: int, origin: str) -> list[bytes]:
@@ -209,10 +217,14 @@ def reread(entries: Iterable[StoredEntry], after: Head, stop: int, origin: str) 
         leaves.append(leaf)
         prev = leaf
         seq += 1
+    _require_end(seq, stop)
+    return leaves
+
+
+def _require_end(seq: int, stop: int) -> None:
     if seq != stop:
         msg = f"entry {seq} is missing in the store"
         raise StoreCorrupt(msg)
-    return leaves
 
 
 def open_head(store: Stored, signer: Signer) -> Heads:
@@ -272,7 +284,7 @@ def _heads(store: Stored, newest: SealRow | None, origin: str) -> Heads:
         raise StoreCorrupt(msg)
     size = store.size()
     leaves = reread(store.entries(sealed.size, size), sealed, size, origin)
-    return Heads(sealed, extend(sealed, leaves))
+    return Heads(sealed, extend(sealed, leaves), leaves)
 
 
 # ----------------------------------------------------------------------------------------- notes
