@@ -27,8 +27,10 @@ from typing import Any, Final
 import msgspec
 import pure_rounds
 
-from runwright import bootstrap
 from runwright.adapters.sqlite import SqliteStore
+from runwright.bootstrap.bells import bell_path, ring
+from runwright.bootstrap.conducting import conducting
+from runwright.bootstrap.project import clock, open_store, origin_of, signer
 from runwright.cli.main import GARBAGE_MIN
 from runwright.config import Loaded, load
 from runwright.kernel.drive.conductor import Conductor
@@ -46,7 +48,7 @@ ROUND: Final = 1_000
 
 def size(project: Path) -> None:
     """Print how many entries there are."""
-    store = bootstrap.open_store(_loaded(project), read_only=True)
+    store = open_store(_loaded(project), read_only=True)
     print(store.size())
 
 
@@ -62,7 +64,7 @@ def warm(project: Path) -> None:
 
     wished = "warm: " in (project / "three.yaml").read_text()
     SqliteStore.commit = counted  # type: ignore[method-assign]
-    made = bootstrap.conducting(_loaded(project), messages=silent, continuous=True)
+    made = conducting(_loaded(project), messages=silent, continuous=True)
     with made as (conductor, ports):
         for line in sys.stdin:
             if line.strip() == "commits":
@@ -129,7 +131,7 @@ def _bare_rows(path: Path, rows: list[tuple[int, bytes]], each: int) -> float:
 def fill(project: Path, entries: str) -> None:
     """Fill a record with pure rounds until it has so many entries."""
     spec = msgspec.json.encode({"kind": "pure", "name": "fill"})
-    with bootstrap.conducting(_loaded(project), messages=silent) as (_, ports):
+    with conducting(_loaded(project), messages=silent) as (_, ports):
         mine = ports._replace(workloads={"pure": pure_rounds.WORKLOAD}, codes={"pure": "0" * 64})
         conductor = Conductor(mine)
         while ports.store.size() < int(entries):
@@ -146,8 +148,8 @@ def verify(project: Path) -> None:
     from runwright.kernel.record.verify import verify as check
 
     loaded = _loaded(project)
-    store = bootstrap.open_store(loaded, read_only=True)
-    origin = bootstrap.origin_of(store)
+    store = open_store(loaded, read_only=True)
+    origin = origin_of(store)
     folder = loaded.path(loaded.settings.signer.keys)
     keys = public_keys([file.read_text() for file in folder.glob("*.pub.pem")], origin)
     began = time.perf_counter()
@@ -189,7 +191,7 @@ def grow(project: Path, entries: str) -> None:
 
 def proof(project: Path, count: str) -> None:
     """Make inclusion proofs all over the ledger, and check each."""
-    store = bootstrap.open_store(_loaded(project), read_only=True)
+    store = open_store(_loaded(project), read_only=True)
     total = store.size()
     root = ledger.head_of(store.tiles, total).root()
     times = []
@@ -207,15 +209,15 @@ def proof(project: Path, count: str) -> None:
 def knock(project: Path, count: str) -> None:
     """Submit requests to a running conductor; print the ms until the first run of each started."""
     loaded = _loaded(project)
-    store = bootstrap.open_store(loaded)
+    store = open_store(loaded)
     body = msgspec.json.encode(RunBody(kind="cycles", name="three"))
     times = []
     for _ in range(int(count)):
         first = store.size()
-        asked_ms = bootstrap.CLOCK.now_ms()
+        asked_ms = clock().now_ms()
         asked = Request(id=os.urandom(16).hex(), kind="run", body=body, created_ms=asked_ms, by="")
         store.submit(asked)
-        bootstrap.ring(bootstrap.bell_path(loaded))
+        ring(bell_path(loaded))
         until = time.monotonic() + 60
         while store.rows("request", {"id": asked.id})[0]["state"] == "open":
             if time.monotonic() > until:
@@ -235,8 +237,8 @@ def _loaded(project: Path) -> Loaded:
 @contextmanager
 def _writer(project: Path) -> Iterator[tuple[Writer, SqliteStore]]:
     loaded = _loaded(project)
-    store = bootstrap.open_store(loaded)
-    writer = Writer(store, clock=bootstrap.CLOCK, signer=bootstrap.signer(loaded, store))
+    store = open_store(loaded)
+    writer = Writer(store, clock=clock(), signer=signer(loaded, store))
     try:
         yield writer, store
     finally:

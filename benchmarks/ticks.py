@@ -24,7 +24,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from runwright import bootstrap_replay, bootstrap_streams
+from runwright.bootstrap import replays, streams
+from runwright.bootstrap.streaming import streaming
 from runwright.cli.main import GARBAGE_MIN
 from runwright.config import load
 from runwright.kernel.drive.lifecycle import Stop
@@ -92,7 +93,7 @@ def live(symbols: int, ticks: int, each: int = 2) -> Mapping[str, Any]:
         of_history(folder, symbols=symbols, ticks=ticks, each=each)
         loaded = load(os.environ, start=folder)
         commits = counted_commits()
-        with bootstrap_streams.streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
+        with streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
             began, cpu = time.perf_counter(), time.process_time()
             it.run()
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -136,7 +137,7 @@ def latency(seconds: int, *, beside: bool) -> Mapping[str, Any]:
         os.dup2(reading, 0)
         stop, latencies = Stop(), list[float]()
         loaded = load(os.environ, start=folder)
-        with bootstrap_streams.streaming(loaded, "bench", messages=silent, stop=stop) as it:
+        with streaming(loaded, "bench", messages=silent, stop=stop) as it:
             observe = it.health.observe
 
             def observed(metric: str, value_ms: float) -> None:
@@ -193,12 +194,12 @@ def replay(ticks: int, symbols: int = 50, each: int = 20) -> Mapping[str, Any]:
     with scratch() as folder:
         of_history(folder, symbols=symbols, ticks=ticks, each=each)
         loaded = load(os.environ, start=folder)
-        with bootstrap_streams.streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
+        with streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
             it.run()
         gc.collect()
-        with bootstrap_streams.looking(loaded) as store:
+        with streams.looking(loaded) as store:
             began, cpu = time.perf_counter(), time.process_time()
-            found = bootstrap_replay.replay(store, "bench", lambda *_: None)
+            found = replays.replay(store, "bench", lambda *_: None)
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
         if found["executed"] != symbols * ticks or found["different"]:
             raise SystemExit(f"the replay came to {found}")
@@ -210,7 +211,7 @@ def memory(events: int) -> Mapping[str, Any]:
     with scratch() as folder:
         of_history(folder, symbols=50, ticks=events // 1000, each=20)
         loaded, seen = load(os.environ, start=folder), list[float]()
-        with bootstrap_streams.streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
+        with streaming(loaded, "bench", messages=silent, stop=Stop()) as it:
             it.watch = lambda _: seen.append(resident_mib())
             it.run()
         tenths = [seen[len(seen) * index // 10] for index in range(10)] if len(seen) > 9 else seen

@@ -142,3 +142,28 @@ wanted = ("cycles.reconcile", "cycles.snapshots", "cycles.discrepancy", "adapter
 print(json.dumps([name for name in wanted if f"runwright.{name}" in sys.modules]))
 """
     assert imported(script) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "wiring"),
+    [
+        ("run", ["project"]),
+        ("show", ["project"]),
+        ("verify", ["project"]),
+        ("key", ["project"]),
+        ("export", ["bundles", "project"]),
+        ("db", ["database", "project"]),
+        ("streams", ["project", "streams"]),
+        ("stream_run", ["bells", "conducting", "project", "streaming", "streams", "transports"]),
+    ],
+)
+def test_a_command_imports_the_wiring_that_it_needs_and_no_store(command, wiring):
+    """What only some of its ways need comes when one of them is gone; no store comes before."""
+    script = f"""
+import json, sys
+import runwright.cli.{command}
+room = "runwright.bootstrap."
+names = [name.removeprefix(room) for name in sys.modules if name.startswith(room)]
+print(json.dumps(names + [name for name in ("sqlite3", "psycopg") if name in sys.modules]))
+"""
+    assert imported(script) == set(wiring)

@@ -35,13 +35,13 @@ GONE = "a delivered paper is gone or empty"
 LEDGER = """
 import hashlib, itertools, json, os
 from pathlib import Path
-from runwright import bootstrap
+from runwright.bootstrap.conducting import conducting
 from runwright.config import load
 from runwright.kernel.drive.telemetry import silent
 loaded = load(os.environ, start=Path.cwd())
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
-with bootstrap.conducting(loaded, messages=silent) as (conductor, ports):
+with conducting(loaded, messages=silent) as (conductor, ports):
     conductor.recover()
     first = ports.writer.next_seq
     for count in itertools.count(first):

@@ -191,13 +191,13 @@ def test_a_store_killed_in_the_middle_of_init_is_no_project(tmp_path: Path) -> N
     """`init` leaves a whole project or none, whenever it is killed, and can be given again."""
     source = """
 import os, sys
-import runwright.bootstrap as it
-real = it.SqliteStore.commit
+from runwright.adapters.sqlite import SqliteStore
+real = SqliteStore.commit
 def commit(self, batch):
     real(self, batch)
     print("committed", flush=True)
     sys.stdin.read()
-it.SqliteStore.commit = commit
+SqliteStore.commit = commit
 from runwright.cli.main import main
 sys.argv = ["runwright", "init", "--name", "half"]
 main()

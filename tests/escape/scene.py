@@ -291,7 +291,7 @@ def interpreter(base: Path, uid: int) -> dict[str, Any]:
         switch = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--"]
         # setpriv itself still reaches what only root may; what it starts does not.
         argv = [*switch, "/usr/bin/env", python]
-        wish = [*argv, "-c", "import runwright.bootstrap, click, sqlite3, rich"]
+        wish = [*argv, "-c", "import runwright.bootstrap.project, click, sqlite3, rich"]
         with contextlib.suppress(FileNotFoundError):
             done = subprocess.run(
                 wish, env={"PYTHONPATH": paths}, cwd="/", capture_output=True, check=False

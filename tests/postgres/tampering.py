@@ -18,7 +18,8 @@ from unittest import mock
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from runwright import bootstrap
+from runwright.adapters import postgres
+from runwright.bootstrap.project import open_store
 from runwright.config import load
 from tests.postgres.project import SCHEMAS, SharedProject, spoken
 from tests.postgres.server import Server
@@ -76,8 +77,8 @@ class SharedSample(Sample):
     @contextlib.contextmanager
     def altering(self) -> Iterator[Any]:
         """Hand out a connection past the triggers; what is verified meanwhile goes by it too."""
-        store = bootstrap.open_store(self.loaded)
-        opened = mock.patch.object(bootstrap, "open_store", return_value=store)
+        store = open_store(self.loaded)
+        opened = mock.patch.object(postgres, "PostgresStore", return_value=store)
         kept_open = mock.patch.object(store, "close")
         with contextlib.closing(store._db), opened, kept_open:
             yield Altering(store._db)

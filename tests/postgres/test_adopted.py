@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from runwright.bootstrap import open_store
+from runwright.bootstrap.project import open_store
 from runwright.config import load
 from runwright.kernel.errors import InternalError, InvalidSetting
 from tests.e2e.project import Project

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runwright import bootstrap_replay
 from runwright.adapters.memory import MemoryStore
+from runwright.bootstrap import replays
 from runwright.kernel.drive import rebuild
 from runwright.kernel.drive.blocks import every
 from runwright.kernel.drive.conductor import Conductor, Ports
@@ -74,7 +74,7 @@ class Found:
 
     @cached_property
     def ticks(self) -> list[tuple[Recalled, bytes]]:
-        return list(bootstrap_replay.ticks(self.store, NAME))
+        return list(replays.ticks(self.store, NAME))
 
     @cached_property
     def papers(self) -> list[dict[str, Any]]:
@@ -268,7 +268,7 @@ def what_was_delivered_is_what_was_published(found: Found) -> None:
 
 def a_replay_gives_the_same_bytes(found: Found) -> None:
     """Check 38."""
-    report = bootstrap_replay.replay(found.store, NAME, lambda done, of: None)
+    report = replays.replay(found.store, NAME, lambda done, of: None)
     assert (report["different"], report["differences"]) == (0, [])
     assert report["executed"] + report["from_record"] == report["runs"]
     retired = found.log.retired_seq
@@ -309,7 +309,7 @@ def history_comes_in_as_it_happened(found: Found) -> None:
 
 def the_plan_follows_from_the_log(found: Found) -> None:
     """Check 39."""
-    report = bootstrap_replay.plan_from_log(found.store, NAME, lambda done, of: None)
+    report = replays.plan_from_log(found.store, NAME, lambda done, of: None)
     assert (report["different"], report["deviations"]) == (0, []), report
     assert report["ticks"] == len(found.ticks)
     assert bool(report["retired"]) == bool(found.log.retired_seq and found.ticks)

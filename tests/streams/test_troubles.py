@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runwright import bootstrap_replay
+from runwright.bootstrap import replays
 from tests.streams.invariants import Found, hold
 from tests.streams.script import INTERVAL_MS, START_MS, Crash, Feed, Outage, Script
 from tests.streams.simulator import Simulation
@@ -145,7 +145,7 @@ def test_ticks_that_a_restart_skips_are_in_the_plan_from_the_log(tmp_path: Path)
     found.store._rows["tick"] = {
         key: row for key, row in found.store._rows["tick"].items() if row["state"] != "skipped"
     }
-    report = bootstrap_replay.plan_from_log(found.store, "sim", lambda done, of: None)
+    report = replays.plan_from_log(found.store, "sim", lambda done, of: None)
     assert [item["field"] for item in report["deviations"]] == ["planned_ts_ms"]
 
 

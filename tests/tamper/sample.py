@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runwright import bootstrap
 from runwright.adapters.files import read_folder
+from runwright.bootstrap.project import clock, open_store, signer
+from runwright.bootstrap.verification import verify_store
 from runwright.config import Loaded, load
 from runwright.kernel.drive.writer import Writer
 from runwright.kernel.record.bundle import verify_bundle
@@ -81,7 +82,7 @@ class Sample:
 
     def verify(self, *, lint: bool = True) -> Verdict:
         """Verify the store as `runwright verify --store --key …` does."""
-        return asked(lambda: bootstrap.verify_store(self.loaded, self.keys, lint=lint))
+        return asked(lambda: verify_store(self.loaded, self.keys, lint=lint))
 
     def verify_files(self, files: Mapping[str, bytes]) -> Verdict:
         """Verify the files of a bundle as `runwright verify BUNDLE --key …` does."""
@@ -126,10 +127,10 @@ class Sample:
 
     def grow_to(self, size: int) -> None:
         """Let a conductor append entries up to a size, and seal them when it lets go."""
-        store = bootstrap.open_store(self.loaded)
+        store = open_store(self.loaded)
         try:
-            signer = bootstrap.signer(self.loaded, store)
-            writer = Writer(store, clock=bootstrap.CLOCK, signer=signer)
+            signing = signer(self.loaded, store)
+            writer = Writer(store, clock=clock(), signer=signing)
             missing = range(size - writer.head.size)
             writer.commit([Draft(body=ClockStepped(step_ms=step)) for step in missing])
             writer.close()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runwright import bootstrap
 from runwright.adapters.files import write_folder
 from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key
+from runwright.bootstrap.verification import verify_bundle
 from tests.kernel.record.test_bundle import resigned
 from tests.tamper.flips import Pick, Tally, flip_bundle, flip_store, flipped
 from tests.tamper.sample import Sample, asked
@@ -131,7 +131,7 @@ def test_a_flipped_byte_on_the_disk_is_found(made: Sample, tmp_path: Path) -> No
     own = made.loaded
 
     def verified() -> bool:
-        return asked(lambda: bootstrap.verify_bundle(folder, made.keys, own)).held
+        return asked(lambda: verify_bundle(folder, made.keys, own)).held
 
     assert verified()
     for name, data in files.items():

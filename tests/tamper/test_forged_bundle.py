@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from runwright import bootstrap
 from runwright.adapters.signer import EVIDENCE_KEY, load_evidence_key, public_pem
+from runwright.bootstrap.project import open_store
 from runwright.kernel.canonical import encode
 from runwright.kernel.record import bundle, ledger, seal
 from runwright.kernel.record.ledger import StoredEntry
@@ -202,7 +202,7 @@ def test_a_file_taken_out_added_or_renamed_is_named(made: Sample) -> None:
 
 def proof_of(made: Sample, seq: int, size: int, note: str) -> bytes:
     """Return a genuine proof of an entry in the tree of the first `size`."""
-    store = bootstrap.open_store(made.loaded, read_only=True)
+    store = open_store(made.loaded, read_only=True)
     try:
         hashes = tuple(ledger.inclusion_proof(store.tiles, seq, size))
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runwright import bootstrap
+from runwright.bootstrap.verification import verify_store
 from runwright.kernel.record import ledger
 from tests.tamper.flips import named_first
 from tests.tamper.forging import after, forged, rechained, rows, signed
@@ -60,7 +60,7 @@ def test_deleted_seals_leave_a_record_that_is_sealed_less_far(sample: Sample) ->
     for size in sizes:
         assert after(sample, ("DELETE FROM seal WHERE size = ?", (size,))).held
     sample.alter("DELETE FROM seal WHERE size = ?", (sizes[-1],))
-    report = bootstrap.verify_store(sample.loaded, sample.keys)
+    report = verify_store(sample.loaded, sample.keys)
     assert (report["held"], report["sealed"]) == (True, sizes[-2])
     unsealed = sizes[-1] - sizes[-2]
     assert any(check["detail"].startswith(f"{unsealed} entries") for check in detailed(report))
@@ -130,7 +130,7 @@ def test_a_forged_entry_is_named_unless_it_continues_an_unsealed_tail(sample: Sa
     assert (verdict.words, verdict.first_bad) == ({"prev"}, size)
     right = forged(sample, rows(sample, "entry")[-1][2].hex())
     sample.alter(insert, (size, right, ledger.leaf_hash(right)))
-    report = bootstrap.verify_store(sample.loaded, sample.keys)
+    report = verify_store(sample.loaded, sample.keys)
     assert (report["held"], report["entries"], report["sealed"]) == (True, size + 1, size)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runwright import bootstrap
+from runwright.bootstrap.project import heads, open_store
+from runwright.bootstrap.verification import verify_store
 from runwright.kernel.errors import RunwrightError
 from runwright.kernel.record import ledger
 from tests.e2e.project import Project
@@ -74,7 +75,7 @@ def test_an_older_copy_of_the_store_is_refused_and_can_be_adopted(
     assert "rollback" in doctor.stdout + doctor.stderr or "were sealed" in doctor.stdout
     adopted = sample.project.done("ledger", "adopt", "--reason", "the copy of Monday")
     assert "remembered" in adopted.stdout
-    report = bootstrap.verify_store(sample.loaded, sample.keys)
+    report = verify_store(sample.loaded, sample.keys)
     assert report["held"]
     assert len(report["adopted"]) == 1
     goes_on(sample)
@@ -143,9 +144,9 @@ def test_every_flipped_byte_of_the_memory_is_refused_or_harmless(
 
 def state_of(sample: Sample) -> str:
     """Return what a start finds, before it would write anything."""
-    store = bootstrap.open_store(sample.loaded, read_only=True)
+    store = open_store(sample.loaded, read_only=True)
     try:
-        bootstrap.heads(sample.loaded, store)
+        heads(sample.loaded, store)
     except RunwrightError as error:
         return error.code
     finally:

@@ -54,7 +54,7 @@ BROAD_EXCEPTS: dict[str, tuple[int, str]] = {
     "runwright.kernel.drive.conductor": (1, "one run may fail in any way; it leaves an entry"),
     "runwright.kernel.drive.outbox": (1, "one paper may fail in any way; it leaves an entry"),
     "runwright.adapters.template": (2, "an import and a script may fail in any way, as in Python"),
-    "runwright.bootstrap_replay": (1, "an engine's module may fail in any way; it is refused"),
+    "runwright.bootstrap.replays": (1, "an engine's module may fail in any way; it is refused"),
     "runwright.streams.engine": (1, "an engine may fail in any way; it leaves a result"),
     "runwright.streams.twin": (1, "an engine may fail in any way; it leaves a result"),
     "runwright.adapters.sources": (1, "an iterator may fail in any way; the source is away"),

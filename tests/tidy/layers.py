@@ -17,6 +17,18 @@ WORKLOAD_KERNEL = tuple(
     for name in ("errors", "canonical", "run", "criteria", "workload", "ports")
 )
 
+# What of the wiring belongs to streams, and knows no other workload.
+STREAM_WIRING = (
+    "audits",
+    "following",
+    "freezing",
+    "replays",
+    "reports",
+    "streaming",
+    "streams",
+    "transports",
+)
+
 # Layer -> what its modules may import. The longest layer that holds a module decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.kernel": ("runwright.kernel",),
@@ -26,13 +38,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "runwright.views": ("runwright.kernel", "runwright.config", "runwright.views"),
     "runwright.deployment": ("runwright.kernel", "runwright.deployment"),
     **dict.fromkeys(
-        ("runwright.bootstrap_streams", "runwright.bootstrap_replay"),
+        [f"runwright.bootstrap.{name}" for name in STREAM_WIRING],
         (
             "runwright.kernel",
             "runwright.adapters",
             "runwright.config",
             "runwright.bootstrap",
-            "runwright.bootstrap_streams",
             "runwright.streams",
         ),
     ),
@@ -49,8 +60,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
             "runwright.kernel",
             "runwright.views",
             "runwright.bootstrap",
-            "runwright.bootstrap_streams",
-            "runwright.bootstrap_replay",
             "runwright.config",
             "runwright.deployment",
             f"runwright.{name}",

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from runwright import bootstrap
-from runwright.cli import submit
+from runwright.bootstrap import project
+from runwright.bootstrap.conducting import conducting
 from runwright.cli.output import json_option, messages, print_json, settings, user
 from runwright.cli.specfile import read
 from runwright.kernel.drive.requests import ApplyBody
@@ -25,14 +25,16 @@ def command(ctx: click.Context, files: tuple[Path, ...], *, as_json: bool) -> No
     Beside a running conductor the specs are handed to it.
     """
     loaded = settings(ctx)
-    known = bootstrap.workloads()
+    known = project.workloads()
     specs = [read(ctx.obj["start"] / file, known) for file in files]
     results = []
     try:
-        with bootstrap.conducting(loaded, messages=messages(loaded)) as (conductor, _):
+        with conducting(loaded, messages=messages(loaded)) as (conductor, _):
             conductor.recover()
             results = [conductor.apply(spec.kind, spec.body, by=user()) for spec in specs]
     except StoreBusy:
+        from runwright.cli import submit  # lazy: only beside another conductor
+
         for spec in specs:
             body = ApplyBody(kind=spec.kind, spec=spec.body.decode())
             wanted = submit.request("apply", msgspec.json.encode(body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from runwright import bootstrap
+from runwright.bootstrap import database
 from runwright.cli.output import json_option, print_json, print_table, settings
 from runwright.config import fields, shown
 
@@ -28,7 +28,7 @@ def show(ctx: click.Context, *, origin: bool, as_json: bool) -> None:
         {"name": name, "value": shown(loaded.settings, name), "origin": loaded.origins[name]}
         for name, _ in fields()
     ]
-    rows += bootstrap.connection(loaded)
+    rows += database.connection(loaded)
     if as_json:
         print_json(rows)
     elif origin:

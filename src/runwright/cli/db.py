@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap
+from runwright.bootstrap import database, project
 from runwright.cli.output import json_option, print_json, settings
 from runwright.kernel.errors import Exit
 
@@ -22,7 +22,7 @@ def command() -> None:
 @click.pass_context
 def check(ctx: click.Context, *, as_json: bool) -> int:
     """Check the store: its version, its integrity or its server; `verify` checks what it says."""
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
         found: dict[str, Any] = {
             "store": store.name,
@@ -45,7 +45,7 @@ def check(ctx: click.Context, *, as_json: bool) -> int:
 @click.pass_context
 def migrate(ctx: click.Context, *, as_json: bool) -> None:
     """Bring the store up to the schema of this version; a store at it is left as it is."""
-    store = bootstrap.open_store(settings(ctx))
+    store = project.open_store(settings(ctx))
     try:
         found: dict[str, Any] = {
             "store": store.name,
@@ -67,7 +67,7 @@ def migrate(ctx: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
     """Fold the ledger again and put right every table that does not follow from it."""
-    found = bootstrap.rebuild(settings(ctx), write=not only_check)
+    found = database.rebuild(settings(ctx), write=not only_check)
     if as_json:
         print_json({"differences": found, "written": bool(found) and not only_check})
     else:
@@ -83,7 +83,7 @@ def rebuild(ctx: click.Context, *, only_check: bool, as_json: bool) -> int:
 @click.pass_context
 def install_views(ctx: click.Context, *, as_json: bool) -> None:
     """Make the views over the governance tables anew; `init` made them first."""
-    found = bootstrap.views_of(settings(ctx), install=True)
+    found = database.views_of(settings(ctx), install=True)
     _print_views(found, "made", as_json=as_json)
 
 
@@ -92,7 +92,7 @@ def install_views(ctx: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def uninstall_views(ctx: click.Context, *, as_json: bool) -> None:
     """Take down the views that were made here; what the tables hold stays."""
-    found = bootstrap.views_of(settings(ctx), install=False)
+    found = database.views_of(settings(ctx), install=False)
     _print_views(found, "taken down", as_json=as_json)
 
 
@@ -113,7 +113,7 @@ def roles(ctx: click.Context, *, is_applied: bool, as_json: bool) -> None:
     Conductor, application, operator and reader: each gets what it needs and no more, and none of
     them can change or delete an entry.
     """
-    script = bootstrap.roles(settings(ctx), is_applied=is_applied)
+    script = database.roles(settings(ctx), is_applied=is_applied)
     if as_json:
         print_json({"sql": script, "applied": is_applied})
     else:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from runwright import bootstrap, views
+from runwright import views
+from runwright.bootstrap import decisions, project
 from runwright.cli import signing, submit
 from runwright.cli.output import json_option, messages, print_json, settings
 from runwright.config import Loaded
@@ -60,7 +61,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
         signed = _made(loaded, start, options)
         if options["out"] is not None:
             data = msgspec.json.format(msgspec.json.encode(signed), indent=1) + b"\n"
-            bootstrap.keep_new(start / options["out"], data)
+            decisions.keep_new(start / options["out"], data)
             told = {"file": str(start / options["out"]), "document": signed.document}
             _tell(told, f"signed    {start / options['out']}", as_json=options["as_json"])
             return
@@ -107,12 +108,12 @@ def _made(loaded: Loaded, start: Path, options: dict[str, Any]) -> DecideBody:
         signing.check_form(document)
         signing.show(document, who, [more])
         return signing.sign(document, who, is_agreed=options["yes"])
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         subject = views.subject_of(store, options["subject"])
         span = acts.span_of(store, subject)
         document = _document(
-            options, bootstrap.origin_of(store), subject, span, acts.seen_of(store, span)
+            options, project.origin_of(store), subject, span, acts.seen_of(store, span)
         )
         signing.check_form(document)
         wrong = acts.objection(store, document, who.fingerprint, document.made_ms)
@@ -138,7 +139,7 @@ def _document(
         reason=options["reason"],
         evidence=options["evidence"],
         expires_ms=signing.instant("--expires", options["expires"]),
-        made_ms=bootstrap.CLOCK.now_ms(),
+        made_ms=project.clock().now_ms(),
     )
 
 
@@ -147,7 +148,7 @@ def _document(
 
 def _of_bundle(folder: Path, options: dict[str, Any]) -> Decision:
     """Return a document about what a bundle shows. Raises: usage, unknown-name, denied."""
-    raws = bootstrap.read_bundle(folder).get("entries.jsonl", b"").splitlines()
+    raws = decisions.read_bundle(folder).get("entries.jsonl", b"").splitlines()
     try:
         entries = [decode(raw) for raw in raws]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from runwright import bootstrap, views
+from runwright import views
+from runwright.bootstrap import isolation, project
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded
 from runwright.kernel.drive.schedule import anchored, due, start_of
@@ -67,8 +68,8 @@ def command(ctx: click.Context, *, as_json: bool) -> int:
 def _machine() -> list[Finding]:
     version = sqlite3.sqlite_version_info
     old = version < SQLITE_FIXED
-    level = bootstrap.best_level()
-    lacking = bootstrap.lacking()
+    level = isolation.best_level()
+    lacking = isolation.lacking()
     return [
         Finding("python", "ok", sys.version.split()[0]),
         Finding(
@@ -93,7 +94,7 @@ def _machine() -> list[Finding]:
 
 def _project(loaded: Loaded) -> list[Finding]:
     try:
-        store = bootstrap.open_store(loaded, read_only=True)
+        store = project.open_store(loaded, read_only=True)
     except RunwrightError as error:
         return [Finding("store", "problem", f"{error}. {error.hint}")]
     findings = []
@@ -102,8 +103,8 @@ def _project(loaded: Loaded) -> list[Finding]:
         findings.append(
             Finding("store", "problem" if problems else "ok", "; ".join(problems) or store.name)
         )
-        if not bootstrap.is_shared(loaded):
-            free = shutil.disk_usage(bootstrap.store_path(loaded).parent).free
+        if not project.is_shared(loaded):
+            free = shutil.disk_usage(project.store_path(loaded).parent).free
             state = "ok" if free >= FREE_MIN else "problem"
             findings.append(Finding("space", state, f"{free >> 20} MiB free"))
         holder = ""
@@ -144,10 +145,10 @@ def _keys(loaded: Loaded) -> list[Finding]:
 
 def _memory(loaded: Loaded, store: Any) -> list[Finding]:
     try:
-        heads = bootstrap.heads(loaded, store)
+        heads = project.heads(loaded, store)
     except RunwrightError as error:
         return [Finding("signer", "problem", f"{error}. {error.hint}")]
-    file = bootstrap.memory_path(loaded, bootstrap.opened(store).ledger, os.environ)
+    file = project.memory_path(loaded, project.opened(store).ledger, os.environ)
     unsealed = heads.head.size - heads.sealed.size
     beside = Path(file).is_relative_to(loaded.folder)
     where = f"remembers in {file}" + (" (beside the store: both can be put back together)" * beside)
@@ -157,7 +158,7 @@ def _memory(loaded: Loaded, store: Any) -> list[Finding]:
 
 def _late(store: Any, *, conducted: bool) -> list[Finding]:
     """Say which schedules have an occurrence that nobody recorded."""
-    known, now_ms, found = bootstrap.workloads(), bootstrap.CLOCK.now_ms(), []
+    known, now_ms, found = project.workloads(), project.clock().now_ms(), []
     for row in store.rows("spec"):
         now = views.runs_by(store, known, row)
         if now.refused:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 import msgspec
 
-from runwright import bootstrap, views
+from runwright import views
+from runwright.bootstrap import project
 from runwright.cli import run
 from runwright.cli.output import denied, json_option, messages, print_json, settings
 from runwright.kernel.drive.requests import RunBody
@@ -67,7 +68,7 @@ def command(ctx: click.Context, /, words: tuple[str, ...], *, as_json: bool, **g
     result = run.once(loaded, wish, messages(loaded))
     if result.get("error") or not result.get("rounds"):
         return run.finish(loaded, result, as_json=as_json)
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         shown = views.round_detail(store, result["rounds"][-1])
         outputs = {name: views.output(store, shown, name) for name in ("stdout", "stderr")}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runwright import bootstrap
+from runwright.bootstrap import bundles
 from runwright.cli.output import json_option, print_json, settings
 
 
@@ -21,7 +21,7 @@ def command(ctx: click.Context, run: str, out: Path | None, *, as_json: bool) ->
     RUN is named as in `runwright show`, or `all` for the whole ledger.
     """
     target = ctx.obj["start"] / out if out else None
-    found = bootstrap.export(settings(ctx), run, target)
+    found = bundles.export(settings(ctx), run, target)
     if as_json:
         print_json(found)
         return

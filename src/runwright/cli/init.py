@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from runwright import bootstrap
+from runwright.bootstrap import creation, project
 from runwright.cli.output import json_option, print_json, settings
 from runwright.config import FILE
 from runwright.kernel.errors import Usage
@@ -46,8 +46,8 @@ def command(ctx: click.Context, folder: Path | None, name: str | None, *, as_jso
     # The store comes last: where there is one, nothing of a project is missing.
     for file, text in ((target / FILE, _TEMPLATE), (target / ".gitignore", _IGNORED)):
         if not file.exists():
-            bootstrap.keep(file, text)
-    made = bootstrap.create(settings(ctx), wanted)
+            project.keep(file, text)
+    made = creation.create(settings(ctx), wanted)
     if as_json:
         print_json({**made, "folder": str(target)})
         return

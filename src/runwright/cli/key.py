@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap, views
-from runwright.cli import submit
+from runwright import views
+from runwright.bootstrap import project
 from runwright.cli.output import json_option, messages, print_json, print_table, settings
 from runwright.kernel.drive.requests import KeyBody
 from runwright.kernel.errors import UnknownName, Usage
@@ -52,7 +52,9 @@ def new(
         _act(ctx, KeyBody(agent=agent, act="new"), as_json=as_json)
         return
     file = ctx.obj["start"] / (out.expanduser() if out else Path(f"{person}.key"))
-    line = bootstrap.create_person_key(file, str(person))
+    from runwright.bootstrap import decisions  # lazy: only a person's key is made here
+
+    line = decisions.create_person_key(file, str(person))
     if as_json:
         print_json({"person": person, "file": str(file), "key": line})
     else:
@@ -121,6 +123,8 @@ def show(ctx: click.Context, agent: str, *, as_json: bool) -> None:
 
 def _act(ctx: click.Context, body: KeyBody, *, as_json: bool) -> None:
     loaded = settings(ctx)
+    from runwright.cli import submit  # lazy: a look at keys changes nothing
+
     found = submit.act(loaded, "key", body, messages(loaded))
     if as_json:
         print_json(found)
@@ -131,9 +135,9 @@ def _act(ctx: click.Context, body: KeyBody, *, as_json: bool) -> None:
 
 
 def _read(ctx: click.Context, agent: str = "") -> list[dict[str, Any]]:
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
-        return views.agent_keys(store, bootstrap.CLOCK.now_ms(), agent)
+        return views.agent_keys(store, project.clock().now_ms(), agent)
     finally:
         store.close()
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 import msgspec
 
-from runwright import bootstrap, views
-from runwright.cli import submit
+from runwright import views
+from runwright.bootstrap import project, sealing
 from runwright.cli.output import json_option, messages, print_json, settings, user
 from runwright.kernel.drive.requests import EraseBody
-from runwright.kernel.drive.service import Service
 from runwright.kernel.errors import StoreBusy, UnknownName
 
 
@@ -23,7 +22,7 @@ def command() -> None:
 @click.pass_context
 def head(ctx: click.Context, *, as_json: bool) -> None:
     """Print the newest signed checkpoint, for somebody who keeps it."""
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
         found = views.ledger(store, 1)
     finally:
@@ -42,7 +41,7 @@ def head(ctx: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def entry(ctx: click.Context, seq: int, *, raw: bool, as_json: bool) -> None:  # noqa: ARG001
     """Print one entry."""
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
         found = next(iter(store.entries(seq, seq + 1)), None)
     finally:
@@ -62,9 +61,9 @@ def entry(ctx: click.Context, seq: int, *, raw: bool, as_json: bool) -> None:  #
 @click.pass_context
 def proof(ctx: click.Context, seq: int, *, as_json: bool) -> None:
     """Print the inclusion proof of one sealed entry (C2SP tlog-proof)."""
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
-        text = bootstrap.proof_text(store, seq)
+        text = sealing.proof_text(store, seq)
     finally:
         store.close()
     if as_json:
@@ -79,7 +78,7 @@ def proof(ctx: click.Context, seq: int, *, as_json: bool) -> None:
 def keys(ctx: click.Context, *, as_json: bool) -> None:
     """List the public keys, for auditors."""
     loaded = settings(ctx)
-    found = bootstrap.public_keys(loaded)
+    found = sealing.public_keys(loaded)
     if as_json:
         print_json(found)
         return
@@ -96,10 +95,12 @@ def rotate_key(ctx: click.Context, *, as_json: bool) -> None:
 
     Old records stay verifiable: the old public key is kept, and the new one is introduced under it.
     """
+    from runwright.bootstrap.conducting import conducting  # lazy: most only look
+
     loaded = settings(ctx)
-    with bootstrap.conducting(loaded, messages=messages(loaded)) as (conductor, ports):
+    with conducting(loaded, messages=messages(loaded)) as (conductor, ports):
         conductor.recover()
-        found = bootstrap.rotate(loaded, ports, by=user())
+        found = sealing.rotate(loaded, ports, by=user())
     if as_json:
         print_json(found)
     else:
@@ -117,7 +118,7 @@ def adopt(ctx: click.Context, reason: str, *, as_json: bool) -> None:
     The decision is an entry of its own, which every verification shows.
     """
     loaded = settings(ctx)
-    found = bootstrap.adopt(loaded, reason, by=user())
+    found = sealing.adopt(loaded, reason, by=user())
     if as_json:
         print_json(found)
     else:
@@ -136,14 +137,20 @@ def erase(ctx: click.Context, digest: str, reason: str, *, as_json: bool) -> Non
 
     DIGEST stands in `runwright show RUN --json`. Pinned things cannot be erased.
     """
+    # lazy: most only look
+    from runwright.bootstrap import bells  # lazy: as above
+    from runwright.bootstrap.conducting import conducting  # lazy: as above
+    from runwright.cli import submit  # lazy: as above
+    from runwright.kernel.drive.service import Service  # lazy: as above
+
     loaded = settings(ctx)
     say = messages(loaded)
     body = msgspec.json.encode(EraseBody(digest=digest, reason=reason))
     wanted = submit.request("erase", body)
     try:
-        with bootstrap.conducting(loaded, messages=say) as (conductor, ports):
+        with conducting(loaded, messages=say) as (conductor, ports):
             conductor.recover()
-            bell = bootstrap.bell(bootstrap.bell_path(loaded))
+            bell = bells.bell(bells.bell_path(loaded))
             try:
                 ports.store.submit(wanted)
                 Service(conductor, ports, bell).drain()

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runwright import bootstrap
+from runwright.bootstrap import project
 from runwright.cli import terminal
 from runwright.cli.terminal import echo
 from runwright.config import Loaded, load
-from runwright.kernel.drive.telemetry import Lines
 from runwright.kernel.errors import Usage
 
 if TYPE_CHECKING:
     import click
+
+    from runwright.kernel.drive.telemetry import Lines
 
 #: A word of the record -> the colour that people expect of it.
 COLOURS: Final[Mapping[str, str]] = {
@@ -68,10 +69,12 @@ def settings_at(start: Path, given: Sequence[str]) -> Loaded:
 
 def messages(loaded: Loaded) -> Lines:
     """Return where messages for operators go: text on a terminal, JSON lines otherwise."""
+    from runwright.kernel.drive.telemetry import Lines  # lazy: who only looks has no messages
+
     form = loaded.settings.messages.form
     if form == "auto":
         form = "human" if sys.stderr.isatty() else "json"
-    return Lines(sys.stderr, bootstrap.CLOCK, form=form, level=loaded.settings.messages.level)
+    return Lines(sys.stderr, project.clock(), form=form, level=loaded.settings.messages.level)
 
 
 def print_json(value: Any) -> None:

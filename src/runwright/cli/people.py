@@ -8,8 +8,9 @@ from typing import Any
 import click
 import msgspec
 
-from runwright import bootstrap, views
-from runwright.cli import signing, submit
+from runwright import views
+from runwright.bootstrap import project
+from runwright.cli import signing
 from runwright.cli.output import json_option, messages, print_json, print_table, settings
 from runwright.config import Loaded
 from runwright.kernel.drive import acts
@@ -54,10 +55,10 @@ def add(ctx: click.Context, /, person: str, **options: Any) -> None:
     signs: --as PERSON. A key is an OpenSSH public key (ssh-ed25519, ecdsa, rsa), or its file.
     """
     loaded, start = settings(ctx), ctx.obj["start"]
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         known = acts.people_of(store).persons.get(person)
-        origin = bootstrap.origin_of(store)
+        origin = project.origin_of(store)
     finally:
         store.close()
     if known is None and not (options["name"] and options["roles"] and options["keys"]):
@@ -92,9 +93,9 @@ _BOUNDS = (("from", "since"), ("until", "until"))
 def revoke(ctx: click.Context, /, person: str, **options: Any) -> None:
     """Let PERSON decide no more, or one of their keys; what was signed before stays as it is."""
     loaded, start = settings(ctx), ctx.obj["start"]
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
-        origin = bootstrap.origin_of(store)
+        origin = project.origin_of(store)
     finally:
         store.close()
     body = PersonRevoked(id=person, key=options["key"], reason=options["reason"])
@@ -155,7 +156,7 @@ def show(ctx: click.Context, person: str, *, as_json: bool) -> None:
 
 
 def _read(ctx: click.Context) -> list[dict[str, Any]]:
-    store = bootstrap.open_store(settings(ctx), read_only=True)
+    store = project.open_store(settings(ctx), read_only=True)
     try:
         return views.people(store)
     finally:
@@ -187,6 +188,8 @@ def _change(
     )
     if options["by"]:
         wish.approval = _approval(loaded, start, body, origin, options)
+    from runwright.cli import submit  # lazy: a look at people changes nothing
+
     found = submit.act(loaded, "people", wish, messages(loaded))
     if options["as_json"]:
         print_json(found)
@@ -215,10 +218,10 @@ def _approval(
         reason=options.get("reason") or f"{body.id} is added or changed",
         evidence=(),
         expires_ms=0,
-        made_ms=bootstrap.CLOCK.now_ms(),
+        made_ms=project.clock().now_ms(),
     )
     signing.check_form(document)
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         wrong = acts.objection(store, document, who.fingerprint, document.made_ms)
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap_replay, bootstrap_streams
+from runwright.bootstrap import replays, streams
 from runwright.cli.output import json_option, print_json, settings
 from runwright.cli.streams import progress_line
 from runwright.kernel.errors import Exit
@@ -25,9 +25,9 @@ def command(ctx: click.Context, name: str, *, as_json: bool) -> None:
     inputs are retired cannot be told: exit 7.
     """
     loaded = settings(ctx)
-    with bootstrap_streams.looking(loaded) as store:
+    with streams.looking(loaded) as store:
         progress = progress_line("replayed", as_json=as_json)
-        found = bootstrap_replay.replay(store, name, progress)
+        found = replays.replay(store, name, progress)
     if as_json:
         print_json(found)
     else:

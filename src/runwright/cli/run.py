@@ -13,9 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runwright import bootstrap
-from runwright.cli import submit
-from runwright.cli.narrate import Narrator
+from runwright.bootstrap import project
 from runwright.cli.output import (
     messages,
     print_json,
@@ -38,7 +36,7 @@ from runwright.kernel.errors import (
     UnknownName,
     Usage,
 )
-from runwright.kernel.ports import Messages, Store
+from runwright.kernel.ports import Messages, Request, Store
 from runwright.kernel.run import Command, Requested, Round, RunPlan
 from runwright.kernel.workload import Seen, Workload
 
@@ -67,13 +65,18 @@ def once(loaded: Loaded, wish: RunBody, say: Messages) -> Mapping[str, Any]:
 
     Raises: unknown-name, halt.
     """
+    from runwright.bootstrap.conducting import conducting  # lazy: a dry run only looks
+
     stop = handle_signals()
     _wait_until(wish.at_ms, stop, say)
     if stop:
         return {"tick": "", "stopped": "signal", "signal": stop.signal}
-    request = submit.request("run", b"")
+    time = project.clock()
+    request = Request(
+        id=time.entropy(16).hex(), kind="run", body=b"", created_ms=time.now_ms(), by=user()
+    )
     try:
-        with bootstrap.conducting(loaded, messages=say, stop=stop) as (conductor, ports):
+        with conducting(loaded, messages=say, stop=stop) as (conductor, ports):
             try:
                 conductor.recover()
                 tick = Requested(
@@ -86,9 +89,11 @@ def once(loaded: Loaded, wish: RunBody, say: Messages) -> Mapping[str, Any]:
                 found = conductor.conduct(wish.kind, wish.name, tick, inline=inline)
                 conductor.outbox.pump()
                 if ports.store.rows("request", {"state": "open"}, limit=1) and not stop:
-                    from runwright.kernel.drive.service import Service  # lazy: others asked
+                    # lazy: others asked
+                    from runwright.bootstrap import bells  # lazy: as above
+                    from runwright.kernel.drive.service import Service  # lazy: as above
 
-                    bell = bootstrap.bell(bootstrap.bell_path(loaded))
+                    bell = bells.bell(bells.bell_path(loaded))
                     try:
                         Service(conductor, ports, bell).drain()
                     finally:
@@ -102,6 +107,8 @@ def once(loaded: Loaded, wish: RunBody, say: Messages) -> Mapping[str, Any]:
             # Its values would be those of the conductor's environment, not of this one.
             message = f"{error}; a command with granted variables is not handed over"
             raise StoreBusy(message, hint="Give it again when the conductor has ended.") from error
+        from runwright.cli import submit  # lazy: only beside another conductor
+
         body = msgspec.json.encode(wish)
         request = msgspec.structs.replace(request, body=body)
         answer: Mapping[str, Any] = submit.hand_over(loaded, request, say)
@@ -113,10 +120,12 @@ def continuous(loaded: Loaded, name: str, options: Mapping[str, Any], say: Messa
 
     Raises: store-busy, unknown-name, halt.
     """
+    from runwright.bootstrap import bells  # lazy: one cycle is told to nobody
+
     stop = handle_signals()
     serving = Serving(kind=options["kind"], name=name, interval_s=options["interval"])
-    serving.since_ms = bootstrap.CLOCK.now_ms()
-    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+    serving.since_ms = project.clock().now_ms()
+    with closing(bells.notifier(loaded, stop)) as notifier:
         serving.pulse = notifier.pulse
         return _through_outages(loaded, serving, stop, notifier.telling(say))
 
@@ -126,7 +135,7 @@ def _through_outages(loaded: Loaded, serving: Serving, stop: Stop, say: Messages
         try:
             return serve(loaded, serving, stop, say)
         except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
-            if not bootstrap.is_shared(loaded) or not serving.has_begun:
+            if not project.is_shared(loaded) or not serving.has_begun:
                 raise
             # A commit that raised is looked up by the next start, which is what comes now. A store
             # that is busy has another conductor, or has not noticed yet that this one was cut off.
@@ -158,15 +167,16 @@ class Serving(msgspec.Struct, kw_only=True):
 
 def serve(loaded: Loaded, serving: Serving, stop: Stop, say: Messages) -> int:
     """Conduct until a signal. Raises: store-busy, unknown-name, halt."""
-    from runwright.kernel.drive.service import Service  # lazy: one cycle needs no schedule
+    # lazy: one cycle needs no schedule
+    from runwright.bootstrap import bells  # lazy: as above
+    from runwright.bootstrap.conducting import conducting  # lazy: as above
+    from runwright.kernel.drive.service import Service  # lazy: as above
 
     kind, name = serving.kind, serving.name
-    with bootstrap.conducting(
-        loaded, messages=say, stop=stop, continuous=True, pulse=serving.pulse
-    ) as made:
+    with conducting(loaded, messages=say, stop=stop, continuous=True, pulse=serving.pulse) as made:
         conductor, ports = made
         try:
-            bell = bootstrap.bell(bootstrap.bell_path(loaded))
+            bell = bells.bell(bells.bell_path(loaded))
             try:
                 conductor.recover()
                 if not ports.store.rows("spec", {"kind": kind, "name": name}):
@@ -215,18 +225,18 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     from runwright.kernel.drive.ticks import decode_spec  # lazy: dry runs only
     from runwright.kernel.drive.world import StoreWorld  # lazy: dry runs only
 
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         rows = store.rows("spec", {"kind": options["kind"], "name": name})
         if not rows:
             message = f"no {options['kind']} spec of the name {name!r} was applied"
             raise UnknownName(message, hint=_stream_hint(store, name))
-        workload = bootstrap.workloads()[options["kind"]]
+        workload = project.workloads()[options["kind"]]
         spec = decode_spec(workload, rows[0]["body"])
-        at = _instant(options["at"]) or bootstrap.CLOCK.now_ms()
+        at = _instant(options["at"]) or project.clock().now_ms()
         args = {"function": options["function"]} if options["function"] else {}
         tick = Requested(id="dry-run", planned_ms=at, args=args)
-        frozen = bootstrap.frozen_reason(store, name)
+        frozen = _frozen_reason(store, name, project.clock().now_ms())
         facts = workload.observe(spec, tick, StoreWorld(store))
         seen = Seen(spec=spec, tick=tick, at=at, facts=facts)
         planned = workload.plan(seen)
@@ -250,6 +260,16 @@ def dry_run(loaded: Loaded, name: str, options: Mapping[str, Any]) -> int:
     for problem in problems:
         echo(f"cannot run: {problem}", err=True)
     return Exit.USAGE if problems else Exit.DONE
+
+
+def _frozen_reason(store: Store, name: str, now_ms: int) -> str:
+    """Return which decision of a person stands against a spec; empty when none does."""
+    from runwright.kernel.people import stand  # lazy: dry runs only
+
+    found = stand(store.rows("decision", {"subject": f"spec/{name}"}, order="seq"), now_ms)
+    if found is None:
+        return ""
+    return f"{found['action']} by {found['person']} (entry {found['seq']}): {found['reason']}"
 
 
 def _stream_hint(store: Store, name: str) -> str:
@@ -278,16 +298,18 @@ def _planned_run(loaded: Loaded, index: int, run: RunPlan) -> dict[str, Any]:
     shown = {"order": index, "function": run.key, "agent": run.agent, "problem": run.refused}
     if not isinstance(run.work, Command):
         return {**shown, "path": run.work.name, "timeout_s": None}
+    from runwright.bootstrap import isolation  # lazy: dry runs only
+
     return {
         **shown,
-        "problem": run.refused or bootstrap.problem_of(loaded, run.work),
+        "problem": run.refused or isolation.problem_of(loaded, run.work),
         "path": run.work.script.path if run.work.script else " ".join(run.work.argv),
         "timeout_s": run.work.limits.timeout_s,
         "environment": list(run.work.env),
         "network": run.work.network,
         "network_enforced": run.work.network != "any",
         "write": list(run.work.write),
-        "level": bootstrap.level_of(run.work),
+        "level": isolation.level_of(run.work),
     }
 
 
@@ -364,19 +386,21 @@ def narrator(loaded: Loaded) -> Messages:
     form = loaded.settings.messages.form
     if form == "json" or (form == "auto" and not sys.stderr.isatty()):
         return plain
+    from runwright.cli.narrate import Narrator  # lazy: machines read the messages as they are
+
     specs: dict[tuple[str, str], Any] = {}
 
     def spec(kind: str, name: str) -> Any:
         if (kind, name) not in specs:
-            store = bootstrap.open_store(loaded, read_only=True)
+            store = project.open_store(loaded, read_only=True)
             rows = store.rows("spec", {"kind": kind, "name": name})
             store.close()
-            known = bootstrap.workloads()[kind].Spec
+            known = project.workloads()[kind].Spec
             specs[kind, name] = msgspec.json.decode(rows[0]["body"], type=known) if rows else None
         return specs[kind, name]
 
-    store = bootstrap.store_name(loaded)
-    return Narrator(bootstrap.CLOCK, spec, plain, store=store)
+    store = project.store_name(loaded)
+    return Narrator(project.clock(), spec, plain, store=store)
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
@@ -421,11 +445,11 @@ def wait_or_stop(wait_s: float, stop: Stop) -> bool:
 
 
 def _wait_until(at_ms: int, stop: Stop, say: Messages) -> None:
-    wait_ms = at_ms - bootstrap.CLOCK.now_ms()
+    wait_ms = at_ms - project.clock().now_ms()
     if wait_ms <= 0:
         return
     say("run.waiting", seconds=round(wait_ms / 1000, 1))
     woken = threading.Event()
     stop.on(woken.set)
-    while not stop and (wait_ms := at_ms - bootstrap.CLOCK.now_ms()) > 0:
+    while not stop and (wait_ms := at_ms - project.clock().now_ms()) > 0:
         woken.wait(min(wait_ms / 1000, 60.0))

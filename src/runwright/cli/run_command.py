@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap
+from runwright.bootstrap import project
 from runwright.cli import run
 from runwright.cli.output import json_option, settings
 
@@ -15,7 +15,7 @@ from runwright.cli.output import json_option, settings
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice(bootstrap.KINDS),
+    type=click.Choice(project.KINDS),
     default="cycles",
     show_default=True,
     help="Kind of the spec.",

@@ -11,7 +11,8 @@ from typing import Any, Final
 import click
 import msgspec
 
-from runwright import __version__, bootstrap
+from runwright import __version__
+from runwright.bootstrap import project
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.config import Loaded, fields, value_of
 from runwright.deployment import cron, docker, systemd, windows
@@ -35,7 +36,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which files of which job."""
     for option in (
         click.option("--for", "target", type=click.Choice(KINDS), required=True, help="For whom."),
-        click.option("--kind", type=click.Choice(bootstrap.KINDS), default="cycles", hidden=True),
+        click.option("--kind", type=click.Choice(project.KINDS), default="cycles", hidden=True),
         click.option("--interval", type=int, help="Seconds between cycles, not the schedule."),
         click.option("--user", "session", is_flag=True, help="systemd: of your own session."),
         click.option("--run-as", default="", metavar="USER", help="systemd: this user's process."),
@@ -95,7 +96,7 @@ def install(
     _check_folders([path for path, _ in files])
     for (path, file), what in zip(files, done, strict=True):
         if what["state"] == "written":
-            bootstrap.keep(path, file.data, mode=file.mode)
+            project.keep(path, file.data, mode=file.mode)
     if as_json:
         print_json({"files": done, "next": steps})
         return
@@ -151,7 +152,7 @@ def _files(
     else:
         folder, files = loaded.folder / "deploy", windows.files(job, since_ms=since_ms)
     out = start / options["out"] if options["out"] else folder
-    private = bootstrap.service_folder(loaded)
+    private = project.service_folder(loaded)
     placed = [
         (private / Path(file.path).name if file.mode == PRIVATE_MODE else out / file.path, file)
         for file in files
@@ -170,22 +171,22 @@ def _job(loaded: Loaded, name: str, options: Mapping[str, Any]) -> tuple[Job, in
     if options["interval"] is not None and options["interval"] <= 0:
         message = f"--interval: {options['interval']} is not above 0"
         raise Usage(message)
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         rows = store.rows("spec", {"kind": options["kind"], "name": name})
         if not rows:
             message = f"no {options['kind']} spec of the name {name!r} was applied"
             raise UnknownName(message)
         tasks = store.rows("task_registry") if options["kind"] == "cycles" else []
-        memory = bootstrap.memory_path(loaded, bootstrap.opened(store).ledger, os.environ).parent
+        memory = project.memory_path(loaded, project.opened(store).ledger, os.environ).parent
     finally:
         store.close()
-    workload = bootstrap.workloads()[options["kind"]]
+    workload = project.workloads()[options["kind"]]
     variables = {"RUNWRIGHT_SIGNER_MEMORY": str(memory), **_overrides(loaded)}
     public = frozenset({*PUBLIC, *variables})
     wanted = {*PUBLIC, *PRIVATE, *_granted(tasks, name)}
     variables.update({each: os.environ[each] for each in wanted if os.environ.get(each)})
-    service, folder = bootstrap.service_folder(loaded), options["folder"] or str(loaded.folder)
+    service, folder = project.service_folder(loaded), options["folder"] or str(loaded.folder)
     base = Path(folder) / service.relative_to(loaded.folder)
     job = Job(
         spec=name,
@@ -193,7 +194,7 @@ def _job(loaded: Loaded, name: str, options: Mapping[str, Any]) -> tuple[Job, in
         folder=folder,
         program=(options["program"],) if options["program"] else _program(),
         version=__version__,
-        schedule=bootstrap.spec_of({options["kind"]: workload}, rows[0]).schedule,
+        schedule=project.spec_of({options["kind"]: workload}, rows[0]).schedule,
         interval_s=options["interval"],
         default_s=workload.interval_s or 3600,
         environment_file=str(base / f"{name}.env"),

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap, views
+from runwright import views
+from runwright.bootstrap import project
 from runwright.cli.output import (
     COLOURS,
     clean,
@@ -42,7 +43,7 @@ def command(
     or `latest`.
     """
     loaded = settings(ctx)
-    store = bootstrap.open_store(loaded, read_only=True)
+    store = project.open_store(loaded, read_only=True)
     try:
         if stream:
             detail = views.round_detail(store, what)
@@ -57,8 +58,8 @@ def command(
         elif what == "ledger":
             found, printer = views.ledger(store, limit), _print_ledger
         elif what == "schedule":
-            now_ms = bootstrap.CLOCK.now_ms()
-            found, printer = views.schedule(store, bootstrap.workloads(), now_ms), _print_schedule
+            now_ms = project.clock().now_ms()
+            found, printer = views.schedule(store, project.workloads(), now_ms), _print_schedule
         elif what == "outbox":
             found, printer = views.outbox(store, limit), _print_outbox
         elif what == "waiting":

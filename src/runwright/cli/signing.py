@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
-from runwright import bootstrap
+from runwright.bootstrap import decisions
 from runwright.config import Loaded
 from runwright.kernel.drive.requests import DecideBody
 from runwright.kernel.errors import Denied, NotCanonical, Usage
@@ -35,7 +35,7 @@ def signer(loaded: Loaded, start: Path, person: str, key: Path | None) -> Signer
         message = "no key to sign with"
         raise Usage(message, hint="--key FILE, or the setting people.key.")
     file = start / key.expanduser() if key is not None else loaded.path(setting)
-    return Signer(person, file, fingerprint_of(bootstrap.person_key(file)))
+    return Signer(person, file, fingerprint_of(decisions.person_key(file)))
 
 
 def check_form(document: Decision) -> None:
@@ -77,7 +77,7 @@ def sign(document: Decision, who: Signer, *, is_agreed: bool) -> DecideBody:
             message = "nobody is there to agree to what is signed"
             raise Usage(message, hint="--yes, when you have read it.")
         click.confirm("Sign it?", abort=True, err=True)
-    signature = bootstrap.sign_decision(who.file, document_bytes(document))
+    signature = decisions.sign_decision(who.file, document_bytes(document))
     return DecideBody(document=plain(document), signature=signature)
 
 

@@ -11,7 +11,8 @@ from contextlib import closing
 from types import FrameType
 from typing import Any
 
-from runwright import bootstrap, bootstrap_streams
+from runwright.bootstrap import bells, project, streams
+from runwright.bootstrap.streaming import streaming
 from runwright.cli.output import messages, print_json
 from runwright.cli.run import OUTAGE_MAX_S, OUTAGE_MIN_S, wait_or_stop
 from runwright.cli.terminal import echo
@@ -29,18 +30,18 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
     stop = Stop()
     _handle_signals(stop)
     say = messages(loaded)
-    with bootstrap_streams.looking(loaded) as store:
-        transport = bootstrap_streams.spec_of(store, name).output_publish.transport
+    with streams.looking(loaded) as store:
+        transport = streams.spec_of(store, name).output_publish.transport
     attempt = _Attempt(loaded, name, stop, say)
     attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
     found: Mapping[str, Any] | None = None
-    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+    with closing(bells.notifier(loaded, stop)) as notifier:
         outages = 0
         while found is None:
             try:
                 found = attempt.run(notifier.telling(say), notifier.pulse)
             except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
-                if not bootstrap.is_shared(loaded) or not attempt.has_begun:
+                if not project.is_shared(loaded) or not attempt.has_begun:
                     raise
                 outages += 1
                 wait_s = min(OUTAGE_MAX_S, OUTAGE_MIN_S * 2 ** (outages - 1))
@@ -69,7 +70,7 @@ class _Attempt:
 
     def run(self, say: Messages, pulse: Callable[[], float | None]) -> Mapping[str, Any]:
         """Run until a signal or the end; return what was done. Raises: store-busy, halt."""
-        made = bootstrap_streams.streaming(
+        made = streaming(
             self._loaded,
             self._name,
             messages=say,
@@ -77,13 +78,13 @@ class _Attempt:
             pulse=pulse,
             is_verbose=self._loaded.settings.messages.level == "debug",
         )
-        with made as streaming:
+        with made as stream:
             self._say("stream.started", name=self._name)
             self.has_begun = True
-            streaming.watch = self.watch
-            streaming.run()
+            stream.watch = self.watch
+            stream.run()
             self._say("stream.stopped", name=self._name, signal=self._stop.signal)
-            return streaming.summary()
+            return stream.summary()
 
 
 class _Progress:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from runwright import bootstrap_replay, bootstrap_streams
+from runwright.bootstrap import streams
 from runwright.cli.output import (
     json_option,
     print_json,
@@ -88,19 +88,21 @@ def show(
     if wanted and not name:
         message = "name the stream"
         raise Usage(message)
-    with bootstrap_streams.looking(loaded) as store:
+    from runwright.bootstrap import reports  # lazy: who runs or replays a stream needs none
+
+    with streams.looking(loaded) as store:
         if metrics:
-            click.echo(bootstrap_streams.metrics_text(loaded, store, name), nl=False)
+            click.echo(reports.metrics_text(loaded, store, name), nl=False)
         elif records or inputs or states:
             what = "records" if records else "inputs" if inputs else "states"
             with reader_may_be_gone():
-                for row in bootstrap_streams.rows_of(store, name, what, symbol, limit):
+                for row in reports.rows_of(store, name, what, symbol, limit):
                     click.echo(msgspec.json.encode(row).decode())
         elif name:
-            found = bootstrap_streams.overview(loaded, store, name, symbol, limit)
+            found = reports.overview(loaded, store, name, symbol, limit)
             _print_json_or(found, _print_overview, as_json=as_json)
         else:
-            _print_json_or(bootstrap_streams.listing(loaded, store), _print_list, as_json=as_json)
+            _print_json_or(reports.listing(loaded, store), _print_list, as_json=as_json)
 
 
 def _print_json_or(found: Any, printer: Any, *, as_json: bool) -> None:
@@ -162,9 +164,11 @@ def health(ctx: click.Context, name: str, *, as_json: bool) -> None:
 
     0: ready. 3: it lives and is paused. 4: degraded. 7: it does not run.
     """
+    from runwright.bootstrap import reports  # lazy: as for `show`
+
     loaded = settings(ctx)
-    with bootstrap_streams.looking(loaded) as store:
-        found = bootstrap_streams.health(loaded, store, name)
+    with streams.looking(loaded) as store:
+        found = reports.health(loaded, store, name)
     if as_json:
         print_json(found)
     else:
@@ -200,10 +204,12 @@ def tail(
     transport: bool,
 ) -> None:
     """Print the events of the stream NAME, duplicates dropped, and stop at a gap (exit 6)."""
+    from runwright.bootstrap import following  # lazy: only this command follows
+
     loaded = settings(ctx)
     with reader_may_be_gone():
         try:
-            found = bootstrap_streams.tail(
+            found = following.tail(
                 loaded,
                 name,
                 symbol=symbol,
@@ -228,8 +234,10 @@ def tail(
 @click.pass_context
 def audit(ctx: click.Context, name: str, *, repair: bool, as_json: bool) -> None:
     """Compare what the transport of NAME holds with what was published; exit 6 when it differs."""
+    from runwright.bootstrap import audits  # lazy: only this command audits
+
     loaded = settings(ctx)
-    found = bootstrap_replay.audit(loaded, name, repair=repair)
+    found = audits.audit(loaded, name, repair=repair)
     if as_json:
         print_json(found)
     else:
@@ -256,7 +264,9 @@ def _print_audit(found: Mapping[str, Any]) -> None:
 @click.pass_context
 def freeze(ctx: click.Context, *, as_json: bool) -> None:
     """Print the contract-freeze note: schemas, event types, minimal keys, non-goals as checked."""
-    note = bootstrap_streams.freeze()
+    from runwright.bootstrap import freezing  # lazy: only this command needs the note
+
+    note = freezing.freeze()
     if as_json:
         print_json(note)
     else:
@@ -276,9 +286,11 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
     Ticks whose inputs are retired cannot be told: exit 7.
     """
     loaded = settings(ctx)
-    with bootstrap_streams.looking(loaded) as store:
+    with streams.looking(loaded) as store:
         if not from_log:
-            found = bootstrap_streams.next_ticks(store, name, count)
+            from runwright.bootstrap import reports  # lazy: as for `show`
+
+            found = reports.next_ticks(store, name, count)
             if as_json:
                 print_json(found)
                 return
@@ -290,8 +302,10 @@ def plan(ctx: click.Context, name: str, count: int, *, from_log: bool, as_json: 
                 [[row["planned"], row["engine"], row["planned_ts_ms"]] for row in found],
             )
             return
+        from runwright.bootstrap import replays  # lazy: most commands execute nothing again
+
         progress = progress_line("derived", as_json=as_json)
-        report = bootstrap_replay.plan_from_log(store, name, progress)
+        report = replays.plan_from_log(store, name, progress)
     if as_json:
         print_json(report)
     else:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from runwright import bootstrap
+from runwright.bootstrap import project
+from runwright.bootstrap.conducting import conducting
 from runwright.cli.output import user
 from runwright.config import Loaded
 from runwright.kernel.errors import RunwrightError, StoreBusy, Usage
@@ -19,10 +20,10 @@ LOOK_S: Final = 1.0
 def request(kind: str, body: bytes) -> Request:
     """Return a request with a fresh id."""
     return Request(
-        id=bootstrap.CLOCK.entropy(16).hex(),
+        id=project.clock().entropy(16).hex(),
         kind=kind,
         body=body,
-        created_ms=bootstrap.CLOCK.now_ms(),
+        created_ms=project.clock().now_ms(),
         by=user(),
     )
 
@@ -34,7 +35,7 @@ def act(loaded: Loaded, kind: str, body: Any, messages: Messages) -> Any:
     """
     data = msgspec.json.encode(body)
     try:
-        with bootstrap.conducting(loaded, messages=messages) as (conductor, _):
+        with conducting(loaded, messages=messages) as (conductor, _):
             conductor.recover()
             return conductor.act(kind, data, by=user())
     except StoreBusy:
@@ -46,12 +47,14 @@ def hand_over(loaded: Loaded, wanted: Request, messages: Messages) -> Any:
 
     Raises: the error that answered it, as usage.
     """
-    reply = bootstrap.reply_path(loaded)
-    bell = bootstrap.bell(reply)
-    store = bootstrap.open_store(loaded)
+    from runwright.bootstrap import bells  # lazy: mostly nobody else conducts
+
+    reply = bells.reply_path(loaded)
+    bell = bells.bell(reply)
+    store = project.open_store(loaded)
     try:
         store.submit(msgspec.structs.replace(wanted, reply=str(reply)))
-        bootstrap.ring(bootstrap.bell_path(loaded))
+        bells.ring(bells.bell_path(loaded))
         messages("request.submitted", id=wanted.id, kind=wanted.kind)
         while True:
             bell.wait(LOOK_S)
@@ -67,11 +70,13 @@ def _conduct_if_free(loaded: Loaded, store: Store, messages: Messages) -> None:
     """Answer what is open when nobody else does: the conductor may have died."""
     try:
         store.lease().release()
-        with bootstrap.conducting(loaded, messages=messages) as (conductor, ports):
-            from runwright.kernel.drive.service import Service  # lazy: most waiters get an answer
+        with conducting(loaded, messages=messages) as (conductor, ports):
+            # lazy: most waiters get an answer
+            from runwright.bootstrap import bells  # lazy: as above
+            from runwright.kernel.drive.service import Service  # lazy: as above
 
             conductor.recover()
-            with_bell = bootstrap.bell(bootstrap.bell_path(loaded))
+            with_bell = bells.bell(bells.bell_path(loaded))
             try:
                 Service(conductor, ports, with_bell).drain()
             finally:

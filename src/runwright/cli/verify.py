@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from runwright import bootstrap
 from runwright.cli.output import json_option, print_json, settings, style
 from runwright.kernel.errors import Exit, Usage
 
@@ -51,11 +50,15 @@ def command(
     if rejudge and not store:
         message = "--rejudge: goes with --store"
         raise Usage(message)
+    from runwright.bootstrap import verification  # lazy: `--help` verifies nothing
+
     texts = [_text(ctx.obj["start"] / key) for key in keys]
     if bundle is not None:
-        report = bootstrap.verify_bundle(ctx.obj["start"] / bundle, texts, settings(ctx), lint=lint)
+        report = verification.verify_bundle(
+            ctx.obj["start"] / bundle, texts, settings(ctx), lint=lint
+        )
     else:
-        report = bootstrap.verify_store(settings(ctx), texts, lint=lint, rejudge=rejudge)
+        report = verification.verify_store(settings(ctx), texts, lint=lint, rejudge=rejudge)
     if as_json:
         print_json(report)
     else:

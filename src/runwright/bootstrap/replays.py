@@ -1,4 +1,4 @@
-"""Reads recorded streams back: replays them, derives their plan again, audits their transport."""
+"""Reads recorded streams back: replays them, and derives their plan again."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runwright import bootstrap_streams as streams
-from runwright.bootstrap import ProjectStore
-from runwright.config import Loaded
+from runwright.bootstrap import streams
+from runwright.bootstrap.project import ProjectStore
 from runwright.kernel.drive.recall import Recalled, left_by, pinned, recall
 from runwright.kernel.drive.world import StoreWorld
 from runwright.kernel.errors import InputsRetired, InvalidSpec
 from runwright.kernel.record.entries import RunFinished
 from runwright.kernel.run import Memory
 from runwright.streams import derive
-from runwright.streams.audit import audit as compare
-from runwright.streams.audit import to_redrive
 from runwright.streams.calls import args_of, engine_digest
 from runwright.streams.cuts import next_planned
 from runwright.streams.engine import execute, load
@@ -29,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Deviations that are named; all are counted.
 DEVIATIONS_MAX: Final = 20
+#: Ticks between two reports of progress.
+PROGRESS_EVERY: Final = 50
 
 
 def ticks(store: ProjectStore, name: str) -> Iterator[tuple[Recalled, bytes]]:
@@ -97,7 +96,7 @@ def replay(
             so_far.retired += 1
             # What comes after goes on from what the record says that these left.
             so_far.memory = _left(store, found, so_far.memory)
-        if number % streams.PROGRESS_EVERY == 0 or number == of:
+        if number % PROGRESS_EVERY == 0 or number == of:
             progress(number, of)
     return {
         "stream": name,
@@ -193,7 +192,7 @@ def plan_from_log(
         found_deviations += problems[: DEVIATIONS_MAX - len(found_deviations)]
         derive.memory_after(found.round.runs, found.outcomes, memory)
         last_ms = planned_ms
-        if number % streams.PROGRESS_EVERY == 0 or number == len(rounds):
+        if number % PROGRESS_EVERY == 0 or number == len(rounds):
             progress(number, len(rounds))
     return {
         "stream": name,
@@ -222,37 +221,3 @@ def _deviation(planned_ms: int, field: str, recorded: Any, derived: Any) -> deri
     return derive.Deviation(
         planned_ms=planned_ms, symbol="", field=field, recorded=recorded, derived=derived
     )
-
-
-def audit(loaded: Loaded, name: str, *, repair: bool) -> Mapping[str, Any]:
-    """Compare what a stream's transport holds with what was published; mend it when asked to.
-
-    Raises: unknown-name, usage where the transport cannot be read back, deferred when it is away.
-    """
-    with streams.looking(loaded) as store:
-        spec = streams.spec_of(store, name)
-        delivered = _delivered(store, name)
-        report = compare(delivered(), streams.transported(spec))
-        repaired = 0
-        if repair and not report.is_clean:
-            repaired = streams.published_again(spec, to_redrive(report, delivered()))
-            report = compare(delivered(), streams.transported(spec))
-    found: dict[str, Any] = msgspec.to_builtins(report)
-    return {
-        **found,
-        "held": report.is_clean,
-        "repaired": repaired,
-        **{word: report.total(word) for word in ("missing", "altered", "duplicated")},
-        "out_of_order": report.total("out_of_order"),
-    }
-
-
-def _delivered(store: ProjectStore, name: str) -> Callable[[], Iterator[bytes]]:
-    """Return what yields the events that the transport acknowledged: others are on their way."""
-
-    def events() -> Iterator[bytes]:
-        for row in streams.paper_rows(store, name):
-            if row["state"] == "delivered":
-                yield from row["body"].splitlines()
-
-    return events

@@ -1,0 +1,1 @@
+"""Wires settings to adapters and workloads: alone knows the concrete ones, one job a file."""
