@@ -137,7 +137,7 @@ def select(events: Sequence[bytes], *, symbol: str, at_ms: int) -> Selected | No
 
 
 def _is_spelled(text: bytes) -> bool:
-    """Say whether the word may stand in a text; most cuts hold no such event, and are asked whole."""
+    """Say whether the word may stand in a text: of most cuts it does not in the whole of it."""
     return EVENT_TYPE in text or (_BACKSLASH in text and ESCAPE in text)
 
 

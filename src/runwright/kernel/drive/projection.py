@@ -325,7 +325,7 @@ class Projection:
         """Say whether tables are made of a round that is open; of most streams none are."""
         if not self._open:
             self._load()
-        return any([under_way.is_folded for under_way in self._open.values()])
+        return any(under_way.is_folded for under_way in self._open.values())
 
     def _round_of_run(self, entry: Entry) -> _Open:
         if entry.run not in self._by_run:

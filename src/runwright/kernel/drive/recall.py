@@ -105,7 +105,8 @@ def policy_of(round: Round) -> Mapping[str, Any]:  # noqa: A002 - the word
 
 @lru_cache(maxsize=16)
 def _policy(values: bytes) -> Mapping[str, Any]:
-    policy: Mapping[str, Any] = exact(dict(zip(POLICY, msgspec.msgpack.decode(values), strict=True)))
+    plain = zip(POLICY, msgspec.msgpack.decode(values), strict=True)
+    policy: Mapping[str, Any] = exact(dict(plain))
     return policy
 
 

@@ -419,9 +419,9 @@ class Streaming:
     def _wait_s(self) -> float | None:
         """Return seconds until a tick is due or a source is to be asked again."""
         waits = [self._inflow.wait_s()]
-        if self._opened_ms is not None and self._flow.time == "clock":
-            if not self.health.is_scheduling_paused:
-                waits.append(self._until_tick_s())
+        is_on_clock = self._opened_ms is not None and self._flow.time == "clock"
+        if is_on_clock and not self.health.is_scheduling_paused:
+            waits.append(self._until_tick_s())
         if self.health.is_ingestion_paused or self.health.is_scheduling_paused:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
