@@ -1,28 +1,42 @@
 """How fast a stream runs: engine runs a second, from tick to published, replay, memory.
 
-python ticks.py live SYMBOLS TICKS         runs a second of history, planned, recorded, published
-python ticks.py latency SECONDS [beside]   ms from tick to published at 1,000 events/s, 50 symbols
-python ticks.py replay TICKS               runs replayed a second, at 50 symbols, 20 events a cut
-python ticks.py memory EVENTS              resident memory after each tenth of so many events
+    python benchmarks/ticks.py [--pairs N] [--strict]
 
-Without words: all of it, as a table. Every store is verified, and its ticks are counted.
+prints the table. Runs and replays take turns with a plain script that does the same and proves
+nothing (`floor_ticks.py`), each in a process of its own. A latency has no such floor: its target is
+that of a machine which takes 504,000 events a second as bare blocks, and is longer where that is
+slower. One thing by itself, as JSON:
+
+    live SYMBOLS TICKS         runs a second of a history, taken in, planned, recorded, published
+    latency SECONDS [beside]   ms from tick to published at 1,000 events/s, 50 symbols
+    replay TICKS               runs replayed a second, at 50 symbols, 20 events a cut
+    memory EVENTS              resident memory after each tenth of so many events
+    plain SYMBOLS TICKS EACH   the floor of `live` and of `replay`
+
+Every store is verified, and its ticks are counted.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
 import resource
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import floor_ticks
+import ingest
+import measure
 
 from runwright.bootstrap import replays, streams
 from runwright.bootstrap.streaming import streaming
@@ -39,6 +53,9 @@ EVENT: Final = (
     '"schema_version":"1","source_id":"feed","symbol":"S%03d"}'
 )
 PAYLOAD: Final = "x" * 90
+#: The target, and the machine that it was set on: events a second as bare blocks of 100.
+P99_MS: Final = 20.0
+TARGET_BLOCKS_S: Final = 504_000
 SPEC: Final = """\
 kind: streams
 name: bench
@@ -88,7 +105,7 @@ def of_file(name: str, path: str, symbols: int) -> str:
 
 
 def live(symbols: int, ticks: int, each: int = 2) -> Mapping[str, Any]:
-    """Run a history flat out; the events are in the log before the clock starts."""
+    """Run a history flat out, its intake included."""
     with scratch() as folder:
         of_history(folder, symbols=symbols, ticks=ticks, each=each)
         loaded = load(os.environ, start=folder)
@@ -242,43 +259,105 @@ class scratch:  # noqa: N801 - read as a word
         self._made.cleanup()
 
 
-#: What is measured when nothing is named, each in a process of its own.
-ALL: Final = (
-    ("live", "50", "200"),
-    ("live", "2", "1000"),
-    ("latency", "10"),
-    ("latency", "10", "beside"),
-    ("replay", "200"),
-)
+def plain(symbols: int, ticks: int, each: int = 2) -> Mapping[str, Any]:
+    """Run the same history by the plain script, and replay it."""
+    with scratch() as folder:
+        history(folder / "events.jsonl", symbols=symbols, ticks=ticks, each=each)
+        floor = floor_ticks.Plain(folder / "plain.db", symbols)
+        runs_s = floor.run(folder / "events.jsonl", START_MS, 1000)
+        return {"runs_s": runs_s, "replayed_s": floor.replay()}
 
 
-def table() -> Iterator[str]:
-    for words in ALL:
-        command = [sys.executable, __file__, *words]
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        figures = json.loads(out.splitlines()[-1])
-        shown = "  ".join(
-            f"{name} {value:,.1f}" if isinstance(value, float) else f"{name} {value:,}"
-            for name, value in figures.items()
+def bare_blocks() -> float:
+    """Return how many of these events a second a bare SQLite takes as blocks of 100."""
+    with scratch() as folder:
+        items, _ = ingest.events(50_000)
+        bare = ingest.Bare(folder / "bare.db")
+        bare.take(items, 100)
+        return bare.take(items, 100)
+
+
+# ------------------------------------------------------------------------------------- the table
+
+
+def rows(options: argparse.Namespace, quiet: measure.Quiet) -> Iterator[measure.Row]:
+    """Yield the rows of the table: pairs with the plain script, and latencies."""
+
+    def ratio(
+        name: str, ours: list[str], floor: list[str], word: str, target: float
+    ) -> measure.Row:
+        measure.progress(name)
+        found = []
+        for number in range(options.pairs + 1):
+            quiet.wait()
+            pair = apart(*ours)["runs_s"], apart(*floor)[word]
+            # The first one warms up.
+            found += [pair] if number else []
+        mine, other = zip(*found, strict=True)
+        return measure.Row(name, mine, "runs/s", other, about="ratio", target=target, at_least=True)
+
+    yield ratio(
+        "live, 50 symbols", ["live", "50", "200"], ["plain", "50", "200", "2"], "runs_s", 0.35
+    )
+    yield ratio(
+        "live, 2 symbols", ["live", "2", "1000"], ["plain", "2", "1000", "2"], "runs_s", 0.55
+    )
+    yield ratio("replay", ["replay", "200"], ["plain", "50", "200", "20"], "replayed_s", 0.4)
+    for name, more in (("tick to published, p99", []), ("the same beside an intake", ["beside"])):
+        measure.progress(name)
+        found = []
+        for _ in range(options.pairs):
+            quiet.wait()
+            found.append((apart("latency", "20", *more), bare_blocks()))
+        slower = statistics.median(TARGET_BLOCKS_S / rate for _, rate in found)
+        middle = statistics.median(each["p50_ms"] for each, _ in found)
+        yield measure.Row(
+            name,
+            [each["p99_ms"] for each, _ in found],
+            "ms",
+            target=P99_MS * max(1.0, slower),
+            note=f"p50 {middle:.0f} ms; a machine {slower:.1f} x slower than that of the target",
         )
-        yield f"{' '.join(words):20}  {shown}"
+
+
+def apart(*words: str) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    command = [sys.executable, __file__, *words]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def whole(words: list[str]) -> None:
+    """Print the table; exit with 1 when a target is missed and that was asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--strict", action="store_true")
+    options, quiet = parser.parse_args(words), measure.Quiet()
+    with scratch() as folder:
+        print(measure.machine(folder))
+    found = list(rows(options, quiet))
+    print(measure.table(found))
+    if quiet.noisy:
+        print(f"the machine was not quiet before {quiet.noisy} measurements")
+    if options.strict and not all(map(measure.Row.holds, found)):
+        sys.exit(1)
 
 
 def main(words: list[str]) -> None:
     gc.set_threshold(GARBAGE_MIN)
-    if not words:
-        for line in table():
-            print(line, flush=True)
+    what, *rest = words or ["--pairs=5"]
+    if what.startswith("-"):
+        whole(words)
         return
-    what, *rest = words
-    if what == "live":
-        print(json.dumps(live(int(rest[0]), int(rest[1]))))
-    elif what == "latency":
-        print(json.dumps(latency(int(rest[0]), beside="beside" in rest)))
-    elif what == "replay":
-        print(json.dumps(replay(int(rest[0]))))
-    else:
-        print(json.dumps(memory(int(rest[0]))))
+    figures: dict[str, Callable[[], Mapping[str, Any]]] = {
+        "live": lambda: live(int(rest[0]), int(rest[1])),
+        "latency": lambda: latency(int(rest[0]), beside="beside" in rest),
+        "replay": lambda: replay(int(rest[0])),
+        "memory": lambda: memory(int(rest[0])),
+        "plain": lambda: plain(int(rest[0]), int(rest[1]), int(rest[2])),
+    }
+    print(json.dumps(figures[what]()))
 
 
 if __name__ == "__main__":
