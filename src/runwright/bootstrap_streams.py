@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -296,21 +296,36 @@ def published_again(spec: StreamSpec, lines: Iterator[bytes]) -> int:
     return redrive_jetstream(server, published.stream, prefix, lines)
 
 
+class Wanted(NamedTuple):
+    """Which events of a stream somebody wants to see; what is empty narrows nothing."""
+
+    symbol: str = ""
+    types: Sequence[str] = ()
+
+
 def tail(
     loaded: Loaded,
     name: str,
+    wanted: Wanted,
     *,
-    symbol: str = "",
     from_start: bool = False,
     follow: bool = True,
     transport: bool = False,
 ) -> Iterator[bytes]:
-    """Yield the events of a stream, each once, in order.
+    """Yield the events of a stream that are wanted, each once, in order.
 
-    Raises: unknown-name, verification-failed at a gap, a conflict or what is no event.
+    All of them are looked at, so a gap is seen between those that are not wanted too.
+
+    Raises: usage for a type that no stream publishes, unknown-name, verification-failed at a gap, a
+    conflict or what is no event.
     """
     from runwright.streams.consumer import Consumer  # lazy: only who follows
+    from runwright.streams.contracts import OUTPUT_TYPES  # lazy: as above
 
+    for event_type in wanted.types:
+        if event_type not in OUTPUT_TYPES:
+            message = f"no stream publishes {event_type!r}; known: {', '.join(OUTPUT_TYPES)}"
+            raise Usage(message)
     with looking(loaded) as store:
         spec = spec_of(store, name)
         if transport:
@@ -328,7 +343,10 @@ def tail(
                 )
                 hint = f"`runwright streams audit {name}` says what the transport lost."
                 raise VerificationFailed(message, hint=hint)
-            if taken.kind in ("new", "late") and symbol in ("", taken.symbol):
+            is_wanted = wanted.symbol in ("", taken.symbol) and (
+                not wanted.types or taken.event_type in wanted.types
+            )
+            if taken.kind in ("new", "late") and is_wanted:
                 yield line
 
 

@@ -61,6 +61,39 @@ def test_show_gives_the_frozen_contracts_line_by_line(project: Project) -> None:
     assert [(row["name"], row["records"], row["published"]) for row in listed] == [("toy", 24, 12)]
 
 
+def test_tail_narrows_what_it_prints_and_not_what_it_checks(project: Project) -> None:
+    """By type, by several, and by symbol as well; a gap among the others is still a gap."""
+    stream(project)
+    project.done("streams", "run", "toy")
+    tail = ("streams", "tail", "toy", "--no-follow", "--type", "EngineRunCompleted")
+
+    def seen(*words: str) -> list[tuple[str, str]]:
+        lines = project.done(*tail, *words).stdout.splitlines()
+        events = [json.loads(line) for line in lines]
+        return [(event["symbol"], event["event_type"]) for event in events]
+
+    ended = [(symbol, "EngineRunCompleted") for symbol in ("BTC", "ETH")] * 3
+    assert seen() == ended
+    assert seen("--symbol", "ETH") == [("ETH", "EngineRunCompleted")] * 3
+    assert seen("--limit", "2") == ended[:2]
+    assert len(seen("--type", "EngineRunStarted")) == 12
+    # Another number of an event of the other type: the next of that symbol is not the next one.
+    project.sql("""UPDATE paper SET body = replace(body, '"publish_seq":3', '"publish_seq":2')""")
+    done = project.done(*tail, status=6)
+    assert done.error[1].startswith("toy: conflict at BTC 2")
+
+
+def test_tail_lists_the_types_there_are_for_one_that_is_none(project: Project) -> None:
+    """A word that no stream publishes prints nothing for ever, so it is refused."""
+    stream(project)
+    done = project.done("streams", "tail", "toy", "--type", "EngineRunDone", status=2)
+    assert done.error == (
+        "usage",
+        "no stream publishes 'EngineRunDone'; known: EngineRunStarted, EngineRunCompleted, "
+        "EngineRunFailed, HysteresisDecisionPublished, HysteresisStatePublished",
+    )
+
+
 def test_metrics_are_text_that_prometheus_reads(project: Project) -> None:
     """Every line is a comment or name{labels} value."""
     stream(project)
