@@ -223,20 +223,49 @@ def test_a_sink_that_is_down_pauses_ticks_and_loses_nothing(project: Project) ->
     assert project.done("streams", "audit", "toy", "--json").json["held"] is True
 
 
-def test_a_buffer_that_is_full_stops_its_source_and_drops_nothing(project: Project) -> None:
-    """Check 10: intake stops at max_records; with a higher bound it goes on where it was."""
+def test_history_that_its_buffer_cannot_hold_ends_and_says_what_to_change(
+    project: Project,
+) -> None:
+    """The next tick needs more events than there is room for; with more room all is as usual."""
+    stream(project, buffer_retention={"max_records": 7, "max_age_ms": 1000})
+    done = project.run("streams", "run", "toy")
+    assert done.status == 2
+    code, message = done.error
+    assert (code, message.partition(":")[0]) == ("invalid-spec", "buffer_retention.max_records")
+    assert "full with 7 records" in message
+    assert "2025-11-20T10:01:00Z" in message
+    assert "7 came since the last tick" in message
+    (failure,) = [each for each in done.events if each["event"] == "orchestrator.failure"]
+    assert (failure["failure_domain"], failure["text"]) == ("buffer", message)
+    found = project.done("streams", "health", "toy", "--json", status=4).json
+    assert (found["state"], found["ready"], found["alive"]) == ("degraded", False, False)
+    assert found["domains"]["buffer"] == f"invalid-spec: {message}"
+    assert inputs(project) == list(history())[:7]
+    # Eight fit into an interval, so the same source goes on where it was.
+    project.done("apply", spec(project, buffer_retention={"max_records": 16, "max_age_ms": 1000}))
+    assert project.done("streams", "run", "toy", "--json").json["ticks"] == 3
+    whole = Project(project.base / "whole")
+    whole.done("init", "--name", "demo")
+    stream(whole)
+    whole.done("streams", "run", "toy")
+    assert published(project) == published(whole)
+
+
+def test_history_that_nothing_is_retired_of_says_which_key_retires(project: Project) -> None:
+    """After the ticks that its room is enough for; each of them has its outputs."""
     stream(project, buffer_retention={"max_records": 10})
-    running = project.start("streams", "run", "toy")
-    running.wait_event("buffer.full")
-    running.send(15)
-    assert running.end().status == 0
-    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout
-    assert len(rows.splitlines()) <= 10
-    project.done("apply", spec(project))
+    done = project.run("streams", "run", "toy")
+    assert done.status == 2
+    assert done.error[1].endswith("none can be retired without buffer_retention.max_age_ms")
+    assert len(published(project)) == 4
+    project.done("apply", spec(project, buffer_retention={"max_records": 24}))
     project.done("streams", "run", "toy")
-    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout
-    kept = [json.loads(line) for line in rows.splitlines()]
-    assert [one["ingest_seq"] for one in kept] == list(range(1, 25))
-    assert [one["event"]["recv_ts_ms"] for one in kept] == [
-        json.loads(line)["recv_ts_ms"] for line in history()
-    ]
+    assert inputs(project) == list(history())
+
+
+def inputs(project: Project) -> list[str]:
+    """Return the events of the log as they came."""
+    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout.splitlines()
+    found = [json.loads(row) for row in rows]
+    assert [row["ingest_seq"] for row in found] == list(range(1, len(found) + 1))
+    return [json.dumps(row["event"]) for row in found]

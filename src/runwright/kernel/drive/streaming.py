@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from runwright.kernel.drive.conductor import Conductor
-from runwright.kernel.drive.health import Health
+from runwright.kernel.drive.health import Domain, Health
 from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
-from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
+from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, InvalidSpec, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
-from runwright.kernel.run import Scheduled, Tick
+from runwright.kernel.run import Scheduled, Tick, instant_text
 from runwright.kernel.workload import Flow
 
 #: Ticks conducted in a row before events are taken in and outputs delivered again.
@@ -93,7 +93,7 @@ class Streaming:
     def run(self) -> None:
         """Run until a signal, or until every source is over and every tick is conducted.
 
-        Raises: halt.
+        Raises: halt, invalid-spec for a history that its spec cannot hold.
         """
         self._open()
         self.health.change("start")
@@ -180,13 +180,17 @@ class Streaming:
         if self.health.state == "running":
             # One that is degraded stops as it is.
             self.health.change("drain")
+        self._let_go()
+        self.health.change("stop")
+        self._tell(force=True)
+
+    def _let_go(self) -> None:
+        """Close what brings events, and leave log and record in good order."""
         self._inflow.close()
         self._log.seal(whole=False)
         body = ConductorStopped(reason="drained", signal=self._stop.signal)
         self._ports.writer.commit([Draft(body=body)])
         self._deliver()
-        self.health.change("stop")
-        self._tell(force=True)
 
     def _fail(self, error: Halt) -> None:
         """Say that the record cannot be kept: nothing is taken in or acknowledged after it."""
@@ -252,6 +256,10 @@ class Streaming:
         if self._log.room() <= 0:
             self._retire()
         is_full = self._log.room() <= 0
+        if is_full and self._flow.time == "events":
+            if not self._inflow.is_waiting:
+                return
+            self._look_for_an_end()
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
@@ -271,10 +279,49 @@ class Streaming:
             self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
 
+    def _look_for_an_end(self) -> None:
+        """Give a history up whose next tick waits for events that will never have room.
+
+        By the clock a tick comes due while its events wait. Raises: invalid-spec.
+        """
+        log, cut_seq = self._log, self._cut_seq()
+        if self._due_ms() is not None or log.may_retire(cut_seq):
+            return
+        opened_ms = self._opened_ms
+        which = (
+            f", {instant_text(self._flow.next_ms(self._last_ms, opened_ms))}," if opened_ms else ""
+        )
+        message = (
+            f"buffer_retention.max_records: the log is full with {log.last_seq - log.retired_seq} "
+            f"records, and the next tick{which} is due only after later ones: "
+            f"{log.last_seq - cut_seq} came since the last tick, and none can be retired"
+        )
+        if log.limits.max_age_ms is None:
+            message += " without buffer_retention.max_age_ms"
+        hint = (
+            "Raise buffer_retention.max_records, let old records go with max_age_ms, or shorten "
+            "the interval of `scheduler`; apply the spec and run again: it goes on where it is, "
+            "and nothing was lost."
+        )
+        self._give_up("buffer", InvalidSpec(message, hint=hint))
+
+    def _give_up(self, domain: Domain, error: Usage) -> NoReturn:
+        """End in good order, degraded, because the spec cannot be kept. Raises: the error."""
+        self.health.fault(domain, f"{error.code}: {error}")
+        self.health.change("degrade")
+        self._failure(domain, error.code, type(error).__name__, str(error))
+        self._let_go()
+        self._tell(force=True)
+        raise error
+
+    def _cut_seq(self) -> int:
+        """Return the end of the last cut: a further tick reads after it."""
+        return 0 if self._cut_ms is None else self._log.end_at(self._cut_ms).seq
+
     def _retire(self) -> None:
-        """Let go of segments whose time is over: a further tick reads after the last one's cut."""
+        """Let go of segments whose time is over."""
         if self._cut_ms is not None:
-            self._log.retire(self._log.end_at(self._cut_ms).seq)
+            self._log.retire(self._cut_seq())
 
     # ------------------------------------------------------------------------------------ ticks
 
@@ -413,7 +460,7 @@ class Streaming:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _failure(self, domain: str, kind: str, detail: str, text: str) -> None:
+    def _failure(self, domain: Domain, kind: str, detail: str, text: str) -> None:
         fields = {"failure_domain": domain, "error_kind": kind, "error_detail": detail}
         self._ports.messages("orchestrator.failure", text, level="error", name=self._name, **fields)
 
