@@ -263,6 +263,63 @@ def test_history_that_nothing_is_retired_of_says_which_key_retires(project: Proj
     assert inputs(project) == list(history())
 
 
+def test_a_stamp_in_seconds_is_refused_before_a_grid_is_opened_in_1970(project: Project) -> None:
+    """With source, record and key; nothing was taken in, so the mended file runs as usual."""
+    seconds = event("ETH", START_MS // 1000)
+    stream(project, "no event", seconds, *history())
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    code, message = done.error
+    assert code == "invalid-spec"
+    assert message.startswith(
+        f"source feed: recv_ts_ms of record 3 is {START_MS + 1}, and that of the record before it "
+        f"{START_MS // 1000}: one of them is not in milliseconds"
+    )
+    assert "another name" not in done.stderr
+    found = project.done("streams", "health", "toy", "--json", status=4).json
+    assert found["domains"]["ingest"] == f"invalid-spec: {message}"
+    assert inputs(project) == []
+    stream(project, *history())
+    assert project.done("streams", "run", "toy", "--json").json["ticks"] == 3
+
+
+def test_a_stamp_in_microseconds_in_the_middle_keeps_what_came_before(project: Project) -> None:
+    """The log has milliseconds, so the mended file goes on behind them."""
+    commits = {"buffer": {"group_commit_ms": 0}}
+    stream(project, *history(), event("BTC", 1000 * START_MS), **commits)
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    assert f"record 25 is {1000 * START_MS}" in done.error[1]
+    assert inputs(project) == list(history())
+    stream(project, *history(4), **commits)
+    assert project.done("streams", "run", "toy", "--json").json["records"] == 8
+    assert inputs(project) == list(history(4))
+
+
+def test_a_log_that_begins_in_seconds_has_to_be_begun_again(project: Project) -> None:
+    """Its first block was durable before anything could be compared with it."""
+    lines = [event("BTC", START_MS // 1000), *history()]
+    stream(project, *lines, buffer={"group_commit_ms": 0})
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    assert "apply the spec under another name" in done.stderr
+    assert inputs(project) == lines[:1]
+
+
+def test_history_of_days_with_a_gap_of_years_is_no_mistake(project: Project) -> None:
+    """A tick for each day of it, as the grid says; only history from 1970 is asked about."""
+    day_ms = 86_400_000
+    days = [1, 2, 5, 800]
+    scheduler, engine = {"boundary_interval_ms": day_ms}, {"alignment_ms": day_ms}
+    lines = [event("BTC", day * day_ms) for day in days]
+    stream(project, *lines, scheduler=scheduler, engine=engine)
+    done = project.done("streams", "run", "toy")
+    (asked,) = [each for each in done.events if each["event"] == "history.doubtful"]
+    assert (asked["level"], asked["name"]) == ("warning", "toy")
+    assert str(day_ms) in asked["text"]
+    assert project.done("streams", "show", "--json").json[0]["ticks"] == 800
+
+
 def inputs(project: Project) -> list[str]:
     """Return the events of the log as they came."""
     rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout.splitlines()

@@ -19,10 +19,11 @@ from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
-from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, InvalidSpec, Usage
+from runwright.kernel.drive.unfit import USUAL_MS, no_room, two_units
+from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
-from runwright.kernel.run import Scheduled, Tick, instant_text
+from runwright.kernel.run import Scheduled, Tick
 from runwright.kernel.workload import Flow
 
 #: Ticks conducted in a row before events are taken in and outputs delivered again.
@@ -147,7 +148,15 @@ class Streaming:
         if self._log.last_ms <= 0:
             return
         stamps = (record.ingest_ts_ms for record in self._log.records(1, self._log.last_seq))
-        self._say_opened(next(stamp for stamp in stamps if stamp > 0) - 1)
+        opened_ms = next(stamp for stamp in stamps if stamp > 0) - 1
+        self._say_opened(opened_ms)
+        if opened_ms not in USUAL_MS:
+            self._ports.messages(
+                "history.doubtful",
+                f"the first recv_ts_ms is {opened_ms + 1}: is that milliseconds since 1970?",
+                level="warning",
+                name=self._name,
+            )
 
     def _say_opened(self, opened_ms: int) -> None:
         body = StreamOpened(kind=self._kind, name=self._name, opened_ms=opened_ms)
@@ -223,6 +232,8 @@ class Streaming:
             return False
         if not self._inflow.is_away:
             self.health.mend("ingest")
+        if (unfit := two_units(self._log, taken)) is not None:
+            self._give_up("ingest", unfit)
         try:
             last = self._log.append(taken.items, taken.keys, taken.stamps, taken.positions)
         except BufferFull:
@@ -288,22 +299,8 @@ class Streaming:
         if self._due_ms() is not None or log.may_retire(cut_seq):
             return
         opened_ms = self._opened_ms
-        which = (
-            f", {instant_text(self._flow.next_ms(self._last_ms, opened_ms))}," if opened_ms else ""
-        )
-        message = (
-            f"buffer_retention.max_records: the log is full with {log.last_seq - log.retired_seq} "
-            f"records, and the next tick{which} is due only after later ones: "
-            f"{log.last_seq - cut_seq} came since the last tick, and none can be retired"
-        )
-        if log.limits.max_age_ms is None:
-            message += " without buffer_retention.max_age_ms"
-        hint = (
-            "Raise buffer_retention.max_records, let old records go with max_age_ms, or shorten "
-            "the interval of `scheduler`; apply the spec and run again: it goes on where it is, "
-            "and nothing was lost."
-        )
-        self._give_up("buffer", InvalidSpec(message, hint=hint))
+        next_ms = None if opened_ms is None else self._flow.next_ms(self._last_ms, opened_ms)
+        self._give_up("buffer", no_room(log, cut_seq, next_ms))
 
     def _give_up(self, domain: Domain, error: Usage) -> NoReturn:
         """End in good order, degraded, because the spec cannot be kept. Raises: the error."""
