@@ -296,6 +296,16 @@ def test_a_stamp_in_microseconds_in_the_middle_keeps_what_came_before(project: P
     assert inputs(project) == list(history(4))
 
 
+def test_history_in_microseconds_is_asked_about_and_shown(project: Project) -> None:
+    """Its instants have no date, so they are shown as what they are."""
+    at_ms = 1000 * START_MS
+    stream(project, event("BTC", at_ms + 1))
+    done = project.done("streams", "run", "toy")
+    assert [each["event"] for each in done.events].count("history.doubtful") == 1
+    assert f"{at_ms + MINUTE_MS} ms" in project.done("streams", "show", "toy").stdout
+    assert f"{at_ms + 2 * MINUTE_MS} ms" in project.done("streams", "plan", "toy").stdout
+
+
 def test_a_log_that_begins_in_seconds_has_to_be_begun_again(project: Project) -> None:
     """Its first block was durable before anything could be compared with it."""
     lines = [event("BTC", START_MS // 1000), *history()]
