@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import Project
-from tests.e2e.streams import MINUTE_MS, START_MS, published, spec, stream
+from tests.e2e.project import Project, until
+from tests.e2e.streams import MINUTE_MS, START_MS, history, published, spec, stream
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,26 @@ def test_a_history_runs_to_its_end_and_every_tick_of_every_symbol_is_published(
         assert {event["event_type"] for event in own[1::2]} == {"EngineRunCompleted"}
         answers = [event["payload"]["regime_output"]["events"] for event in own[1::2]]
         assert answers == [4, 4, 4]
+
+
+def test_a_file_is_followed_or_has_an_end_as_the_spec_says(project: Project) -> None:
+    """Whatever the time is: history that grows is waited for, and by the clock a file may end."""
+    source = {"source_id": "feed", "symbols": ["BTC", "ETH"]}
+    file = {"path": "events.jsonl", "format": "jsonl"}
+    stream(project, sources=[{**source, "file": {**file, "follow": True}}])
+    running = project.start("streams", "run", "toy", "--json")
+    until(lambda: len(published(project)) == 8, "the ticks that later events made due")
+    with (project.folder / "events.jsonl").open("a") as grown:
+        grown.writelines(line + "\n" for line in list(history(5))[24:])
+    until(lambda: len(published(project)) == 16, "two more")
+    running.send(15)
+    assert running.end().json["records"] == 40
+    sources = [{**source, "file": {**file, "follow": False}}]
+    swift = {"scheduler": {"time": "clock", "boundary_interval_ms": 100}}
+    other = Project(project.base / "other")
+    other.done("init", "--name", "demo")
+    stream(other, sources=sources, engine={"alignment_ms": 100}, **swift)
+    assert other.done("streams", "run", "toy", "--json").json["records"] == 24
 
 
 def test_what_is_there_goes_on_where_it_was(project: Project) -> None:

@@ -20,7 +20,7 @@ from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.drive.unfit import USUAL_MS, no_room, two_units
-from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, Usage
+from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, InvalidSpec, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
 from runwright.kernel.run import Scheduled, Tick
@@ -94,7 +94,7 @@ class Streaming:
     def run(self) -> None:
         """Run until a signal, or until every source is over and every tick is conducted.
 
-        Raises: halt, invalid-spec for a history that its spec cannot hold.
+        Raises: halt, invalid-spec for a source or a history that is not what the spec needs.
         """
         self._open()
         self.health.change("start")
@@ -227,6 +227,9 @@ class Streaming:
             self.health.fault("ingest", str(error))
             self._failure("ingest", error.code, type(error).__name__, str(error))
             return False
+        except InvalidSpec as error:
+            # What it has is not what was taken, or nobody is let in: asking again changes nothing.
+            self._give_up("ingest", error)
         if taken is None:
             self._look_at_room()
             return False
