@@ -336,3 +336,24 @@ def inputs(project: Project) -> list[str]:
     found = [json.loads(row) for row in rows]
     assert [row["ingest_seq"] for row in found] == list(range(1, len(found) + 1))
     return [json.dumps(row["event"]) for row in found]
+
+
+def test_runs_that_fail_one_after_the_other_are_counted_for_people(project: Project) -> None:
+    """Text has the first of each symbol and the numbers; JSON has a line for every run."""
+    lines = list(history(100, 1))
+    stream(project, *lines, engine={"input": "snapshot"})
+    human = {"RUNWRIGHT_MESSAGES_FORM": "human"}
+    text = project.done("streams", "run", "toy", env=human).stderr
+    told = [line for line in text.splitlines() if "orchestrator.failure" in line]
+    assert [line.count("run_id=") for line in told[:2]] == [1, 1]
+    assert all("error_kind=missing_snapshot_inputs" in line for line in told)
+    counted = [int(line.split(" more ")[0].rpartition(" ")[2]) for line in told if " more " in line]
+    whole = sum("run_id=" in line for line in told)
+    assert whole + sum(counted) == 200
+    assert len(told) < 50
+    other = Project(project.base / "other")
+    other.done("init", "--name", "demo")
+    stream(other, *lines, engine={"input": "snapshot"})
+    events = other.done("streams", "run", "toy").events
+    failures = [each for each in events if each["event"] == "orchestrator.failure"]
+    assert len({each["run_id"] for each in failures}) == len(failures) == 200

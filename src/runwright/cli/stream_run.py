@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from runwright import bootstrap, bootstrap_streams
-from runwright.cli.output import messages, print_json
+from runwright.cli.failures import Failures
+from runwright.cli.output import message_form, messages, print_json
 from runwright.cli.run import OUTAGE_MAX_S, OUTAGE_MIN_S, wait_or_stop
 from runwright.cli.terminal import echo
 from runwright.config import Loaded
@@ -28,17 +30,25 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
     """
     stop = Stop()
     _handle_signals(stop)
-    say = messages(loaded)
+    say: Messages = messages(loaded)
+    failures = None
+    if message_form(loaded) == "human" and loaded.settings.messages.level != "debug":
+        say = failures = Failures(say, bootstrap.CLOCK.monotonic_s)
     with bootstrap_streams.looking(loaded) as store:
         transport = bootstrap_streams.spec_of(store, name).output_publish.transport
     attempt = _Attempt(loaded, name, stop, say)
     attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
     found: Mapping[str, Any] | None = None
-    with closing(bootstrap.notifier(loaded, stop)) as notifier:
+    with ExitStack() as stack:
+        notifier = stack.enter_context(closing(bootstrap.notifier(loaded, stop)))
+        pulses = [notifier.pulse]
+        if failures is not None:
+            stack.callback(failures.close)
+            pulses.append(failures.pulse)
         outages = 0
         while found is None:
             try:
-                found = attempt.run(notifier.telling(say), notifier.pulse)
+                found = attempt.run(notifier.telling(say), partial(_soonest, pulses))
             except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
                 if not bootstrap.is_shared(loaded) or not attempt.has_begun:
                     raise
@@ -53,6 +63,12 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
         # Where the events go there is no place for anything else.
         _print(found, err=transport == "stdout")
     return Exit.DONE
+
+
+def _soonest(pulses: Sequence[Callable[[], float | None]]) -> float | None:
+    """Give every pulse its turn; return seconds until the next one needs it."""
+    waits = [pulse() for pulse in pulses]
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 class _Attempt:
