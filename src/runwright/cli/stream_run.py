@@ -31,17 +31,22 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
     stop = Stop()
     _handle_signals(stop)
     say: Messages = messages(loaded)
+    progress = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    if progress is not None:
+        say = progress.under(say)
     failures = None
     if message_form(loaded) == "human" and loaded.settings.messages.level != "debug":
         say = failures = Failures(say, bootstrap.CLOCK.monotonic_s)
     with bootstrap_streams.looking(loaded) as store:
         transport = bootstrap_streams.spec_of(store, name).output_publish.transport
     attempt = _Attempt(loaded, name, stop, say)
-    attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    attempt.watch = progress
     found: Mapping[str, Any] | None = None
     with ExitStack() as stack:
         notifier = stack.enter_context(closing(bootstrap.notifier(loaded, stop)))
         pulses = [notifier.pulse]
+        if progress is not None:
+            stack.callback(progress.clear)
         if failures is not None:
             stack.callback(failures.close)
             pulses.append(failures.pulse)
@@ -107,6 +112,7 @@ class _Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._is_shown = False
 
     def __call__(self, found: Mapping[str, Any]) -> None:
         text = (
@@ -115,11 +121,27 @@ class _Progress:
         )
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+        self._is_shown = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            self._is_shown = False
+
+    def under(self, say: Messages) -> Messages:
+        """Return messages that stand in the place of the line, which comes again below them."""
+
+        def message(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:
+            # What nobody reads, hundreds a second, would leave no time to read the line.
+            if level != "debug":
+                self.clear()
+            say(event, text, level=level, **fields)
+
+        return message
 
 
 def _print(found: Mapping[str, Any], *, err: bool) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
     text = (
         f"{found['name']}: {found['records']} records, {found['ticks']} ticks, "
         f"{found['completed']} runs completed, {found['failed']} failed"
