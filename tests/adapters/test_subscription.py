@@ -392,3 +392,27 @@ def test_a_position_of_something_else_is_refused(opened, stream):
     """An offset in a file is no place in a stream."""
     with pytest.raises(InvalidSpec, match="no position in a JetStream stream"):
         opened(stream, position={"offset": 7})
+
+
+def test_a_source_that_does_not_follow_is_over_at_the_end_that_it_found(nats, opened, stream):
+    """What comes later is for the next one, which goes on behind it."""
+    source, _ = opened(stream, follow=False)
+    arrivals = [next_of(source, 10)]
+    nats.publish(f"{stream}.a", b"later")
+    while not source.is_over:
+        arrivals += [arrival for arrival in [source.poll(10)] if arrival]
+    assert [item for arrival in arrivals for item in arrival.items] == ITEMS
+    again, _ = opened(stream, arrivals[-1].position, follow=False)
+    assert items_of(again, 1)[0] == [b"later"]
+    assert until(lambda: again.poll(10) is None and again.is_over, "its end")
+
+
+@pytest.mark.parametrize("last", ["", "nobody.>"])
+def test_a_source_that_finds_nothing_and_does_not_follow_is_over(nats, opened, last):
+    """Of a stream without messages, and of a subject without any."""
+    name = nats.new_name()
+    nats.make(name)
+    if last:
+        nats.publish(f"{name}.a", b"of another subject")
+    source, _ = opened(name, subject=last and f"{name}.{last}", follow=False)
+    assert until(lambda: source.poll(10) is None and source.is_over, "its end")

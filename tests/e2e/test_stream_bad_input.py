@@ -223,20 +223,137 @@ def test_a_sink_that_is_down_pauses_ticks_and_loses_nothing(project: Project) ->
     assert project.done("streams", "audit", "toy", "--json").json["held"] is True
 
 
-def test_a_buffer_that_is_full_stops_its_source_and_drops_nothing(project: Project) -> None:
-    """Check 10: intake stops at max_records; with a higher bound it goes on where it was."""
+def test_history_that_its_buffer_cannot_hold_ends_and_says_what_to_change(
+    project: Project,
+) -> None:
+    """The next tick needs more events than there is room for; with more room all is as usual."""
+    stream(project, buffer_retention={"max_records": 7, "max_age_ms": 1000})
+    done = project.run("streams", "run", "toy")
+    assert done.status == 2
+    code, message = done.error
+    assert (code, message.partition(":")[0]) == ("invalid-spec", "buffer_retention.max_records")
+    assert "full with 7 records" in message
+    assert "2025-11-20T10:01:00Z" in message
+    assert "7 came since the last tick" in message
+    (failure,) = [each for each in done.events if each["event"] == "orchestrator.failure"]
+    assert (failure["failure_domain"], failure["text"]) == ("buffer", message)
+    found = project.done("streams", "health", "toy", "--json", status=4).json
+    assert (found["state"], found["ready"], found["alive"]) == ("degraded", False, False)
+    assert found["domains"]["buffer"] == f"invalid-spec: {message}"
+    assert inputs(project) == list(history())[:7]
+    # Eight fit into an interval, so the same source goes on where it was.
+    project.done("apply", spec(project, buffer_retention={"max_records": 16, "max_age_ms": 1000}))
+    assert project.done("streams", "run", "toy", "--json").json["ticks"] == 3
+    whole = Project(project.base / "whole")
+    whole.done("init", "--name", "demo")
+    stream(whole)
+    whole.done("streams", "run", "toy")
+    assert published(project) == published(whole)
+
+
+def test_history_that_nothing_is_retired_of_says_which_key_retires(project: Project) -> None:
+    """After the ticks that its room is enough for; each of them has its outputs."""
     stream(project, buffer_retention={"max_records": 10})
-    running = project.start("streams", "run", "toy")
-    running.wait_event("buffer.full")
-    running.send(15)
-    assert running.end().status == 0
-    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout
-    assert len(rows.splitlines()) <= 10
-    project.done("apply", spec(project))
+    done = project.run("streams", "run", "toy")
+    assert done.status == 2
+    assert done.error[1].endswith("none can be retired without buffer_retention.max_age_ms")
+    assert len(published(project)) == 4
+    project.done("apply", spec(project, buffer_retention={"max_records": 24}))
     project.done("streams", "run", "toy")
-    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout
-    kept = [json.loads(line) for line in rows.splitlines()]
-    assert [one["ingest_seq"] for one in kept] == list(range(1, 25))
-    assert [one["event"]["recv_ts_ms"] for one in kept] == [
-        json.loads(line)["recv_ts_ms"] for line in history()
-    ]
+    assert inputs(project) == list(history())
+
+
+def test_a_stamp_in_seconds_is_refused_before_a_grid_is_opened_in_1970(project: Project) -> None:
+    """With source, record and key; nothing was taken in, so the mended file runs as usual."""
+    seconds = event("ETH", START_MS // 1000)
+    stream(project, "no event", seconds, *history())
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    code, message = done.error
+    assert code == "invalid-spec"
+    assert message.startswith(
+        f"source feed: recv_ts_ms of record 3 is {START_MS + 1}, and that of the record before it "
+        f"{START_MS // 1000}: one of them is not in milliseconds"
+    )
+    assert "another name" not in done.stderr
+    found = project.done("streams", "health", "toy", "--json", status=4).json
+    assert found["domains"]["ingest"] == f"invalid-spec: {message}"
+    assert inputs(project) == []
+    stream(project, *history())
+    assert project.done("streams", "run", "toy", "--json").json["ticks"] == 3
+
+
+def test_a_stamp_in_microseconds_in_the_middle_keeps_what_came_before(project: Project) -> None:
+    """The log has milliseconds, so the mended file goes on behind them."""
+    commits = {"buffer": {"group_commit_ms": 0}}
+    stream(project, *history(), event("BTC", 1000 * START_MS), **commits)
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    assert f"record 25 is {1000 * START_MS}" in done.error[1]
+    assert inputs(project) == list(history())
+    stream(project, *history(4), **commits)
+    assert project.done("streams", "run", "toy", "--json").json["records"] == 8
+    assert inputs(project) == list(history(4))
+
+
+def test_history_in_microseconds_is_asked_about_and_shown(project: Project) -> None:
+    """Its instants have no date, so they are shown as what they are."""
+    at_ms = 1000 * START_MS
+    stream(project, event("BTC", at_ms + 1))
+    done = project.done("streams", "run", "toy")
+    assert [each["event"] for each in done.events].count("history.doubtful") == 1
+    assert f"{at_ms + MINUTE_MS} ms" in project.done("streams", "show", "toy").stdout
+    assert f"{at_ms + 2 * MINUTE_MS} ms" in project.done("streams", "plan", "toy").stdout
+
+
+def test_a_log_that_begins_in_seconds_has_to_be_begun_again(project: Project) -> None:
+    """Its first block was durable before anything could be compared with it."""
+    lines = [event("BTC", START_MS // 1000), *history()]
+    stream(project, *lines, buffer={"group_commit_ms": 0})
+    done = project.run("streams", "run", "toy", within_s=10)
+    assert done.status == 2
+    assert "apply the spec under another name" in done.stderr
+    assert inputs(project) == lines[:1]
+
+
+def test_history_of_days_with_a_gap_of_years_is_no_mistake(project: Project) -> None:
+    """A tick for each day of it, as the grid says; only history from 1970 is asked about."""
+    day_ms = 86_400_000
+    days = [1, 2, 5, 800]
+    scheduler, engine = {"boundary_interval_ms": day_ms}, {"alignment_ms": day_ms}
+    lines = [event("BTC", day * day_ms) for day in days]
+    stream(project, *lines, scheduler=scheduler, engine=engine)
+    done = project.done("streams", "run", "toy")
+    (asked,) = [each for each in done.events if each["event"] == "history.doubtful"]
+    assert (asked["level"], asked["name"]) == ("warning", "toy")
+    assert str(day_ms) in asked["text"]
+    assert project.done("streams", "show", "--json").json[0]["ticks"] == 800
+
+
+def inputs(project: Project) -> list[str]:
+    """Return the events of the log as they came."""
+    rows = project.done("streams", "show", "toy", "--inputs", "--limit", "100").stdout.splitlines()
+    found = [json.loads(row) for row in rows]
+    assert [row["ingest_seq"] for row in found] == list(range(1, len(found) + 1))
+    return [json.dumps(row["event"]) for row in found]
+
+
+def test_runs_that_fail_one_after_the_other_are_counted_for_people(project: Project) -> None:
+    """Text has the first of each symbol and the numbers; JSON has a line for every run."""
+    lines = list(history(100, 1))
+    stream(project, *lines, engine={"input": "snapshot"})
+    human = {"RUNWRIGHT_MESSAGES_FORM": "human"}
+    text = project.done("streams", "run", "toy", env=human).stderr
+    told = [line for line in text.splitlines() if "orchestrator.failure" in line]
+    assert [line.count("run_id=") for line in told[:2]] == [1, 1]
+    assert all("error_kind=missing_snapshot_inputs" in line for line in told)
+    counted = [int(line.split(" more ")[0].rpartition(" ")[2]) for line in told if " more " in line]
+    whole = sum("run_id=" in line for line in told)
+    assert whole + sum(counted) == 200
+    assert len(told) < 50
+    other = Project(project.base / "other")
+    other.done("init", "--name", "demo")
+    stream(other, *lines, engine={"input": "snapshot"})
+    events = other.done("streams", "run", "toy").events
+    failures = [each for each in events if each["event"] == "orchestrator.failure"]
+    assert len({each["run_id"] for each in failures}) == len(failures) == 200

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import Project
-from tests.e2e.streams import MINUTE_MS, START_MS, published, spec, stream
+from tests.e2e.project import Project, until
+from tests.e2e.streams import MINUTE_MS, START_MS, history, published, spec, stream
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,26 @@ def test_a_history_runs_to_its_end_and_every_tick_of_every_symbol_is_published(
         assert {event["event_type"] for event in own[1::2]} == {"EngineRunCompleted"}
         answers = [event["payload"]["regime_output"]["events"] for event in own[1::2]]
         assert answers == [4, 4, 4]
+
+
+def test_a_file_is_followed_or_has_an_end_as_the_spec_says(project: Project) -> None:
+    """Whatever the time is: history that grows is waited for, and by the clock a file may end."""
+    source = {"source_id": "feed", "symbols": ["BTC", "ETH"]}
+    file = {"path": "events.jsonl", "format": "jsonl"}
+    stream(project, sources=[{**source, "file": {**file, "follow": True}}])
+    running = project.start("streams", "run", "toy", "--json")
+    until(lambda: len(published(project)) == 8, "the ticks that later events made due")
+    with (project.folder / "events.jsonl").open("a") as grown:
+        grown.writelines(line + "\n" for line in list(history(5))[24:])
+    until(lambda: len(published(project)) == 16, "two more")
+    running.send(15)
+    assert running.end().json["records"] == 40
+    sources = [{**source, "file": {**file, "follow": False}}]
+    swift = {"scheduler": {"time": "clock", "boundary_interval_ms": 100}}
+    other = Project(project.base / "other")
+    other.done("init", "--name", "demo")
+    stream(other, sources=sources, engine={"alignment_ms": 100}, **swift)
+    assert other.done("streams", "run", "toy", "--json").json["records"] == 24
 
 
 def test_what_is_there_goes_on_where_it_was(project: Project) -> None:
@@ -59,6 +79,37 @@ def test_show_gives_the_frozen_contracts_line_by_line(project: Project) -> None:
     assert inputs[1]["prev_hash"] == inputs[0]["record_hash"]
     listed = project.done("streams", "show", "--json").json
     assert [(row["name"], row["records"], row["published"]) for row in listed] == [("toy", 24, 12)]
+
+
+def test_tail_narrows_what_it_prints_and_not_what_it_checks(project: Project) -> None:
+    """By type, by several, and by symbol as well; a gap among the others is still a gap."""
+    stream(project)
+    project.done("streams", "run", "toy")
+    tail = ("streams", "tail", "toy", "--no-follow", "--type", "EngineRunCompleted")
+
+    def seen(*words: str) -> list[tuple[str, str]]:
+        lines = project.done(*tail, *words).stdout.splitlines()
+        events = [json.loads(line) for line in lines]
+        return [(event["symbol"], event["event_type"]) for event in events]
+
+    ended = [(symbol, "EngineRunCompleted") for symbol in ("BTC", "ETH")] * 3
+    assert seen() == ended
+    assert seen("--symbol", "ETH") == [("ETH", "EngineRunCompleted")] * 3
+    assert seen("--limit", "2") == ended[:2]
+    assert len(seen("--type", "EngineRunStarted")) == 12
+    # Another number of an event of the other type: the next of that symbol is not the next one.
+    project.sql("""UPDATE paper SET body = replace(body, '"publish_seq":3', '"publish_seq":2')""")
+    done = project.done(*tail, status=6)
+    assert done.error[1].startswith("toy: conflict at BTC 2")
+
+
+def test_tail_lists_the_types_there_are_for_one_that_is_none(project: Project) -> None:
+    """A word that no stream publishes prints nothing for ever, so it is refused."""
+    stream(project)
+    done = project.done("streams", "tail", "toy", "--type", "EngineRunDone", status=2)
+    known = "EngineRunStarted, EngineRunCompleted, EngineRunFailed, HysteresisDecisionPublished"
+    message = f"no stream publishes 'EngineRunDone'; known: {known}, HysteresisStatePublished"
+    assert done.error == ("usage", message)
 
 
 def test_metrics_are_text_that_prometheus_reads(project: Project) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from tests.e2e.project import SOON_S, Project
+from tests.e2e.streams import stream
 
 HELLO = "print('hello')\n"
 
@@ -131,3 +132,16 @@ def test_messages_take_the_form_that_is_set(project: Project) -> None:
     assert "INFO - Cycle COMPLETED: 1 executed" in done.stderr
     quiet = project.done("run", "demo", env={"RUNWRIGHT_MESSAGES_LEVEL": "error"})
     assert quiet.stderr == ""
+
+
+def test_messages_of_a_stream_stand_on_lines_of_their_own(project: Project) -> None:
+    """The line that says how far it is makes room for them, and comes again below."""
+    stream(project, engine={"input": "snapshot"})
+    status, screen = on_terminal(project, "streams", "run", "toy")
+    assert status == 0
+    assert "0 failed" in screen
+    lines = [line.rpartition("\x1b[K")[2] for line in screen.splitlines()]
+    failures = [line for line in lines if "orchestrator.failure" in line]
+    assert failures
+    assert all(line.startswith("warning: orchestrator.failure") for line in failures)
+    assert lines[-1] == "toy: 24 records, 3 ticks, 0 runs completed, 6 failed"

@@ -37,8 +37,9 @@ jetstream {{ store_dir: "{folder}/store", sync_interval: {sync} }}
 class NatsServer:
     """A server in a folder of its own, on ports of the loopback."""
 
-    def __init__(self) -> None:
-        """Start it."""
+    def __init__(self, more: str = "", **signs: Any) -> None:
+        """Start it, with more of a configuration, and with what its own clients sign in by."""
+        self._more, self._signs = more, signs
         self.folder = Path(tempfile.mkdtemp(prefix="rw-nats-"))
         self.port, self._monitor = _free_port(), _free_port()
         self._count = itertools.count(1)
@@ -64,6 +65,7 @@ class NatsServer:
         conf = self.folder / "nats.conf"
         conf.write_text(
             CONF.format(port=self.port, monitor=self._monitor, folder=self.folder, sync=sync)
+            + self._more
         )
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -101,7 +103,7 @@ class NatsServer:
 
         async def asked() -> Any:
             client = Client()
-            await client.connect(self.url, allow_reconnect=False)
+            await client.connect(self.url, allow_reconnect=False, **self._signs)
             try:
                 return await question(client)
             finally:

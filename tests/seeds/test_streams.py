@@ -194,8 +194,8 @@ def test_an_event_is_kept_as_it_arrived(ticks: Stream) -> None:
 @pytest.mark.seed("streams-003/buffer-backpressure", "streams-003/backpressure-buffer")
 def test_a_full_buffer_stops_intake_and_drops_nothing(running: Project) -> None:
     """It says so and is not ready; with more room the rest comes in."""
-    retention = {"max_records": 10}
-    name = prepared(running, name="full", buffer_retention=retention)
+    live = {"name": "full", "scheduler": {**SPEC["scheduler"], "time": "clock"}}
+    name = prepared(running, **live, buffer_retention={"max_records": 10})
     process = running.start("streams", "run", name)
     stream = Stream(running, name, process.so_far())
     told = wait_state(stream, process, ingestion_paused=True)
@@ -204,9 +204,11 @@ def test_a_full_buffer_stops_intake_and_drops_nothing(running: Project) -> None:
     process.send(signal.SIGTERM)
     assert process.end().status == 0
     assert len(stream.show("inputs")) == 10
-    prepared(running, name="full")
-    running.done("streams", "run", name)
-    assert len(stream.show("inputs")) == 33
+    prepared(running, **live)
+    process = running.start("streams", "run", name)
+    until(lambda: len(stream.show("inputs")) == 33, "the rest")
+    process.send(signal.SIGTERM)
+    assert process.end().status == 0
 
 
 @pytest.mark.seed("streams-003/buffer-read-apis")

@@ -21,6 +21,7 @@ MAPPING = {
     "columns": {"normalized.funding_rate": "rate", "recv_ts_ms": "at"},
 }
 FILE = {"path": "x.csv", "format": "csv", "mapping": MAPPING}
+OUT = {"transport": "nats", "url": "nats://h:1", "stream": "S"}
 NATS = {"url": "nats://h:1", "stream": "S", "subject": "s.>"}
 
 
@@ -45,6 +46,7 @@ def with_file(**changes: Any) -> dict[str, Any]:
     return {"sources[0].stdin": ..., "sources[0].file": {**FILE, "mapping": mapping}}
 
 
+PARQUET = {"sources[0].file.format": "parquet", "sources[0].file.path": "x.parquet"}
 TIMER = {"scheduler.mode": "timer", "scheduler.boundary_interval_ms": ...}
 SOURCE = "sources[0]"
 #: Changes -> the key and the words of the message.
@@ -147,6 +149,47 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         f"{SOURCE}.nats.durable",
         "is not the name of one",
     ),
+    (
+        {"sources[0].stdin": ..., "sources[0].nats": {**NATS, "user_env": "U"}},
+        f"{SOURCE}.nats.password_env",
+        "needed, as user_env is given",
+    ),
+    (
+        {"sources[0].stdin": ..., "sources[0].nats": {**NATS, "password_env": "P"}},
+        f"{SOURCE}.nats.user_env",
+        "needed, as password_env is given",
+    ),
+    (
+        {
+            "sources[0].stdin": ...,
+            "sources[0].nats": {**NATS, "user_env": "U", "password_env": "my secret"},
+        },
+        f"{SOURCE}.nats.password_env",
+        "what it has is not the name of a variable",
+    ),
+    (
+        {
+            "sources[0].stdin": ...,
+            "sources[0].nats": {
+                **NATS,
+                "user_env": "U",
+                "password_env": "P",
+                "credentials": "a.creds",
+            },
+        },
+        f"{SOURCE}.nats.user_env",
+        "credentials say who signs in",
+    ),
+    (
+        {"sources[0].stdin": ..., "sources[0].nats": {**NATS, "credentials": "folder/"}},
+        f"{SOURCE}.nats.credentials",
+        "is not the name of a file",
+    ),
+    (
+        with_file() | {"sources[0].file.follow": True, **PARQUET},
+        f"{SOURCE}.file.follow",
+        "so it never grows",
+    ),
     ({"scheduler.mode": "cron"}, "scheduler.mode", "Invalid enum value"),
     (TIMER, "scheduler.timer_interval_ms", "needed, as scheduler.mode is timer"),
     ({**TIMER, "scheduler.timer_interval_ms": 0}, "scheduler.timer_interval_ms", "not above 0"),
@@ -245,6 +288,17 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "output_publish.subject",
         "is not a subject",
     ),
+    (
+        {"output_publish": {**OUT, "monitor": "http://ada:word@h:8222"}},
+        "output_publish.monitor",
+        "is not http://HOST:PORT",
+    ),
+    (
+        {"output_publish": {**OUT, "user_env": "U"}},
+        "output_publish.password_env",
+        "needed, as user_env is given",
+    ),
+    ({"output_publish.user_env": "U"}, "output_publish.user_env", "transport log has none"),
     ({"concurrency.max_symbols": 0}, "concurrency.max_symbols", "not above 0"),
 ]
 

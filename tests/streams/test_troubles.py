@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from runwright.bootstrap import replays
+from runwright.kernel.errors import InvalidSpec
 from tests.streams.invariants import Found, hold
 from tests.streams.script import INTERVAL_MS, START_MS, Crash, Feed, Outage, Script
 from tests.streams.simulator import Simulation
@@ -164,6 +165,34 @@ def test_a_buffer_that_was_full_goes_on_when_old_segments_are_retired(tmp_path: 
     assert len(found.records) == 60
     assert found.log.retired_seq > 30
     assert found.log.last_seq - found.log.retired_seq <= 20
+
+
+def test_history_that_fills_its_buffer_to_the_last_record_comes_to_its_end(tmp_path: Path):
+    """Only the source can say that nothing more comes, so it is asked although there is no room."""
+    found = lived(scripted(*history(30, 90, 150, 210), time="events", max_records=4), tmp_path)
+    assert (len(found.records), len(found.ticks)) == (4, 4)
+    assert "buffer.full" not in found.simulation.world.said
+
+
+def test_history_waits_for_segments_that_grow_old(tmp_path: Path):
+    """They are cut and sealed, so room comes with time: nothing has to be changed."""
+    items = history(*range(0, 120, 4))
+    limits = {"max_records": 20, "segment_records": 5, "max_age_ms": 5_000}
+    found = lived(scripted(*items, time="events", **limits), tmp_path)
+    assert "buffer.full" in found.simulation.world.said
+    assert len(found.records) == 30
+    assert found.log.retired_seq
+
+
+def test_history_whose_interval_is_larger_than_its_buffer_is_given_up(tmp_path: Path):
+    """And all that had room is there, under an end in good order."""
+    limits = {"max_records": 20, "segment_records": 5, "max_age_ms": 5_000}
+    simulation = Simulation(scripted(*history(*range(1, 31)), time="events", **limits), tmp_path)
+    with pytest.raises(InvalidSpec, match=r"^buffer_retention\.max_records: .* 20 came since"):
+        simulation.run()
+    found = Found(simulation)
+    assert len(found.records) == 20
+    assert found.entries[-1].type == "conductor.stopped"
 
 
 def test_what_a_skipped_tick_did_not_read_is_not_retired(tmp_path: Path):

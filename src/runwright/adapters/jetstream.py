@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -55,10 +56,19 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     #: "nats://host:port", several separated by commas; user and password may be part of it.
     url: str
+    #: Who signs in; "": whoever the address or the credentials say.
+    user: str = ""
+    password: str = ""
     #: A file of credentials; "": none.
     credentials: str = ""
     #: The server's monitoring, "http://host:8222", which says how it syncs; "": not known.
     monitor: str = ""
+    #: The key of the spec that names the server, for messages; "": none does.
+    key: str = ""
+
+    def __repr__(self) -> str:
+        """Show where it is, and no secret."""
+        return f"Server({self.shown})"
 
     @property
     def shown(self) -> str:
@@ -159,11 +169,12 @@ class Connection:
     async def open(self, server: Server) -> None:
         """Connect once.
 
-        Raises: deferred when no server answers, invalid-spec when it lets nobody in.
+        Raises: deferred when no server answers, invalid-spec when it lets nobody in, or the
+        credentials cannot be read.
         """
         from nats.errors import AuthorizationError, Error
 
-        name = self._name
+        name, signs = self._name, _signing(server)
         try:
             await self.client.connect(
                 servers=server.urls,
@@ -175,7 +186,7 @@ class Connection:
                 dont_randomize=True,
                 ping_interval=PING_S,
                 max_outstanding_pings=PINGS_MAX,
-                user_credentials=server.credentials or None,
+                **signs,
                 error_cb=self._on_error,
                 closed_cb=self._on_closed,
                 disconnected_cb=self._on_lost,
@@ -185,7 +196,10 @@ class Connection:
             text = str(self.client.last_error or error)
             if isinstance(error, AuthorizationError) or "authorization" in text.lower():
                 message = f"{name}: the NATS server at {server.shown} lets nobody in: {text}"
-                raise InvalidSpec(message, hint="User and password belong to the URL.") from error
+                hint = "User and password belong to the URL."
+                if server.key:
+                    hint = f"Look at {server.key}.user_env and password_env, or at credentials."
+                raise InvalidSpec(message, hint=hint) from error
             message = f"{name}: no NATS server answers at {server.shown}: {clear(error)}"
             raise Deferred(message) from error
         except BaseException:
@@ -208,6 +222,20 @@ class Connection:
         await self.client.close()
         async with asyncio.timeout(ANSWER_S):
             await self._ended.wait()
+
+
+def _signing(server: Server) -> Mapping[str, Any]:
+    """Return what the library is told of who signs in. Raises: invalid-spec."""
+    if server.credentials:
+        from runwright.adapters.credentials import read_credentials  # lazy: only who has a file
+
+        try:
+            found = read_credentials(Path(server.credentials))
+        except InvalidSpec as error:
+            key = f"{server.key}.credentials: " if server.key else ""
+            raise InvalidSpec(f"{key}{error}", hint=error.hint) from error
+        return {"user_jwt_cb": found.token, "signature_cb": found.sign}
+    return {"user": server.user or None, "password": server.password or None}
 
 
 async def connect(server: Server, name: str, lost: Callable[[], None] | None = None) -> Connection:

@@ -65,6 +65,8 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds after which the server sends an unacknowledged message again.
     ack_wait_s: float = 30.0
     retry: Retry = RETRY
+    #: Whether what comes after the last message that is there now is waited for.
+    follow: bool = True
     #: Go on although the server has not kept all that this source has not taken.
     accept_loss: bool = False
 
@@ -106,6 +108,8 @@ class NatsSource:
         #: did not come.
         self._delivered = 0
         self._has_gap = False
+        #: The last message that there was, when nothing after it is waited for.
+        self._end: int | None = None
         #: Stream sequence -> where it is acknowledged.
         self._replies: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -146,7 +150,7 @@ class NatsSource:
             self._life.result()
         items, seq, size = list[bytes](), 0, 0
         with self._lock:
-            while self._waiting and len(items) < most and size < ARRIVAL_MAX:
+            while self._is_wanted() and len(items) < most and size < ARRIVAL_MAX:
                 seq, data = self._waiting.popleft()
                 items.append(data)
                 size += len(data)
@@ -154,14 +158,21 @@ class NatsSource:
             failure = self._failure if not items else None
             if failure is not None:
                 self._failure = None
+            is_at_end = self._end is not None and self._taken >= self._end
         if failure is not None:
             self._set("_asked")
             raise failure
         if not items:
+            # Nothing up to the end waits, or it would have been taken.
+            self.is_over = is_at_end
             return None
         self._set("_room")
         position = {"seq": seq, "created": self._created, "digest": digest(items[-1])[:16]}
         return Arrival(source=self.name, items=items, position=position, received_ms=self._now_ms())
+
+    def _is_wanted(self) -> bool:
+        """Say whether a message waits, and does not lie behind the end."""
+        return bool(self._waiting) and (self._end is None or self._waiting[0][0] <= self._end)
 
     def acknowledge(self, position: Any) -> None:
         """Acknowledge at the server everything up to a position."""
@@ -251,6 +262,9 @@ class NatsSource:
                 await client.publish(self._reply_of(seq), b"+ACK")
             # It sent these to somebody who is gone, and would send them again much later.
             await self._catch_up(client, consumer.delivered.stream_seq)
+        if not self._what.follow and self._end is None:
+            self._end = await self._last(client)
+            self._wake()
         while not self._lost.is_set():
             if self._has_room():
                 if self._pull is None:
@@ -264,6 +278,16 @@ class NatsSource:
             if not self._has_room():
                 await self._room.wait()
         raise ConnectionError("the connection ended")
+
+    async def _last(self, client: Client) -> int:
+        """Return the number of the last message that there is to take; 0: there is none."""
+        from nats.js.errors import NotFoundError
+
+        try:
+            found = await client.jsm().get_last_msg(self._what.stream, self._what.subject or ">")
+        except NotFoundError:
+            return 0
+        return found.seq or 0
 
     async def _stop_pulling(self) -> None:
         """Take back the request that stands; what is on its way is read by its number later."""

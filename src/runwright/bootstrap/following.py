@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from runwright.bootstrap.project import ProjectStore
 from runwright.bootstrap.streams import looking, papers, spec_of
 from runwright.bootstrap.transports import transported
 from runwright.config import Loaded
-from runwright.kernel.errors import VerificationFailed
+from runwright.kernel.errors import Usage, VerificationFailed
 from runwright.streams.consumer import Consumer
+from runwright.streams.contracts import OUTPUT_TYPES
 from runwright.streams.events import MEDIA
 
 #: Seconds between two looks for new events.
 FOLLOW_S: Final = 0.2
 
 
+class Wanted(NamedTuple):
+    """Which events of a stream somebody wants to see; what is empty narrows nothing."""
+
+    symbol: str = ""
+    types: Sequence[str] = ()
+
+
 def tail(
     loaded: Loaded,
     name: str,
+    wanted: Wanted,
     *,
-    symbol: str = "",
     from_start: bool = False,
     follow: bool = True,
     transport: bool = False,
 ) -> Iterator[bytes]:
-    """Yield the events of a stream, each once, in order.
+    """Yield the events of a stream that are wanted, each once, in order.
 
-    Raises: unknown-name, verification-failed at a gap, a conflict or what is no event.
+    All of them are looked at, so a gap is seen between those that are not wanted too.
+
+    Raises: usage for a type that no stream publishes, unknown-name, verification-failed at a gap, a
+    conflict or what is no event.
     """
+    for event_type in wanted.types:
+        if event_type not in OUTPUT_TYPES:
+            message = f"no stream publishes {event_type!r}; known: {', '.join(OUTPUT_TYPES)}"
+            raise Usage(message)
     with looking(loaded) as store:
         spec = spec_of(store, name)
         if transport:
@@ -48,7 +63,10 @@ def tail(
                 )
                 hint = f"`runwright streams audit {name}` says what the transport lost."
                 raise VerificationFailed(message, hint=hint)
-            if taken.kind in ("new", "late") and symbol in ("", taken.symbol):
+            is_wanted = wanted.symbol in ("", taken.symbol) and (
+                not wanted.types or taken.event_type in wanted.types
+            )
+            if taken.kind in ("new", "late") and is_wanted:
                 yield line
 
 

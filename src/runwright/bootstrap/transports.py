@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from runwright.bootstrap.project import clock
-from runwright.kernel.errors import Usage, require
+from runwright.kernel.errors import InternalError, Refused, Usage
 from runwright.kernel.ports import EventSource, Messages, Sink
 from runwright.kernel.run import ONCE
-from runwright.streams.spec import Source, StreamSpec
+from runwright.streams import spec as specs
+from runwright.streams.spec import Publish, Source, StreamSpec
 
 
 def source_of(
@@ -28,7 +30,8 @@ def source_of(
             return ParquetSource(name, path, now_ms=now_ms, position=position)
         from runwright.adapters.sources import FileSource  # lazy: as above
 
-        follows = spec.scheduler.time == "clock"
+        given = source.file.follow
+        follows = spec.scheduler.time == "clock" if given is None else given
         return FileSource(
             name,
             path,
@@ -45,16 +48,17 @@ def source_of(
         from runwright.adapters.standard import StdinSource  # lazy: as above
 
         return StdinSource(name, now_ms=now_ms, wake=wake, has_header=has_header)
-    from runwright.adapters.jetstream import Server  # lazy: as above
     from runwright.adapters.subscription import NatsSource, Subscribed  # lazy: as above
 
     nats = source.nats
-    require(nats is not None, "a source is a file, standard input, NATS or Python")
+    if nats is None:
+        raise InternalError("a source is a file, standard input, NATS or Python")
     subscribed = Subscribed(
-        server=Server(url=nats.url),  # type: ignore[union-attr]
-        stream=nats.stream,  # type: ignore[union-attr]
-        subject=nats.subject,  # type: ignore[union-attr]
-        durable=nats.durable or f"{spec.name}-{name}",  # type: ignore[union-attr]
+        server=_server_of(spec, f"sources[{spec.sources.index(source)}].nats", nats),
+        stream=nats.stream,
+        subject=nats.subject,
+        durable=nats.durable or f"{spec.name}-{name}",
+        follow=nats.follow,
         # How long it is left alone after a failure is for whoever asks it.
         retry=ONCE,
     )
@@ -81,10 +85,35 @@ def sink_of(spec: StreamSpec, messages: Messages) -> Sink:
 
 def _server(spec: StreamSpec) -> tuple[Any, str]:
     """Return the NATS server of a spec's outputs, and what their subjects begin with."""
-    from runwright.adapters.jetstream import Server, prefix_of  # lazy: only streams with NATS
+    from runwright.adapters.jetstream import prefix_of  # lazy: only streams with NATS
 
     published = spec.output_publish
-    return Server(url=published.url), published.subject or prefix_of(spec.name)
+    server = _server_of(spec, "output_publish", published)
+    return server, published.subject or prefix_of(spec.name)
+
+
+def _server_of(spec: StreamSpec, key: str, given: specs.NatsSource | Publish) -> Any:
+    """Return the server that a key names, and who signs in there. Raises: refused, invalid-spec."""
+    from runwright.adapters.jetstream import Server  # lazy: only streams with NATS
+
+    credentials = str(Path(spec.folder) / given.credentials) if given.credentials else ""
+    return Server(
+        url=given.url,
+        user=_granted(f"{key}.user_env", given.user_env),
+        password=_granted(f"{key}.password_env", given.password_env),
+        credentials=credentials,
+        monitor=given.monitor if isinstance(given, Publish) else "",
+        key=key,
+    )
+
+
+def _granted(key: str, variable: str) -> str:
+    """Return what a variable holds that a key names. Raises: refused when it is not set."""
+    value = os.environ.get(variable, "") if variable else ""
+    if variable and not value:
+        message = f"{key}: the variable {variable} is not set"
+        raise Refused(message, hint="Set it where the stream is run; its value is never kept.")
+    return value
 
 
 def transported(spec: StreamSpec, *, after: int = 0, follow: bool = False) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -71,10 +71,16 @@ def messages(loaded: Loaded) -> Lines:
     """Return where messages for operators go: text on a terminal, JSON lines otherwise."""
     from runwright.kernel.drive.telemetry import Lines  # lazy: who only looks has no messages
 
+    form, level = message_form(loaded), loaded.settings.messages.level
+    return Lines(sys.stderr, project.clock(), form=form, level=level)
+
+
+def message_form(loaded: Loaded) -> Literal["human", "json"]:
+    """Return whether messages are text or JSON lines."""
     form = loaded.settings.messages.form
     if form == "auto":
-        form = "human" if sys.stderr.isatty() else "json"
-    return Lines(sys.stderr, project.clock(), form=form, level=loaded.settings.messages.level)
+        return "human" if sys.stderr.isatty() else "json"
+    return form
 
 
 def print_json(value: Any) -> None:

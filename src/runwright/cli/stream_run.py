@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from runwright.bootstrap import bells, project, streams
 from runwright.bootstrap.streaming import streaming
-from runwright.cli.output import messages, print_json
+from runwright.cli.failures import Failures
+from runwright.cli.output import message_form, messages, print_json
 from runwright.cli.run import OUTAGE_MAX_S, OUTAGE_MIN_S, wait_or_stop
 from runwright.cli.terminal import echo
 from runwright.config import Loaded
@@ -29,17 +31,30 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
     """
     stop = Stop()
     _handle_signals(stop)
-    say = messages(loaded)
+    say: Messages = messages(loaded)
+    progress = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    if progress is not None:
+        say = progress.under(say)
+    failures = None
+    if message_form(loaded) == "human" and loaded.settings.messages.level != "debug":
+        say = failures = Failures(say, project.clock().monotonic_s)
     with streams.looking(loaded) as store:
         transport = streams.spec_of(store, name).output_publish.transport
     attempt = _Attempt(loaded, name, stop, say)
-    attempt.watch = _Progress(name) if sys.stderr.isatty() and not as_json else None
+    attempt.watch = progress
     found: Mapping[str, Any] | None = None
-    with closing(bells.notifier(loaded, stop)) as notifier:
+    with ExitStack() as stack:
+        notifier = stack.enter_context(closing(bells.notifier(loaded, stop)))
+        pulses = [notifier.pulse]
+        if progress is not None:
+            stack.callback(progress.clear)
+        if failures is not None:
+            stack.callback(failures.close)
+            pulses.append(failures.pulse)
         outages = 0
         while found is None:
             try:
-                found = attempt.run(notifier.telling(say), notifier.pulse)
+                found = attempt.run(notifier.telling(say), partial(_soonest, pulses))
             except (StoreUnreachable, CommitUnknown, StoreBusy) as error:
                 if not project.is_shared(loaded) or not attempt.has_begun:
                     raise
@@ -54,6 +69,12 @@ def run_stream(loaded: Loaded, name: str, *, as_json: bool) -> int:
         # Where the events go there is no place for anything else.
         _print(found, err=transport == "stdout")
     return Exit.DONE
+
+
+def _soonest(pulses: Sequence[Callable[[], float | None]]) -> float | None:
+    """Give every pulse its turn; return seconds until the next one needs it."""
+    waits = [pulse() for pulse in pulses]
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 class _Attempt:
@@ -92,6 +113,7 @@ class _Progress:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._is_shown = False
 
     def __call__(self, found: Mapping[str, Any]) -> None:
         text = (
@@ -100,11 +122,27 @@ class _Progress:
         )
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+        self._is_shown = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            self._is_shown = False
+
+    def under(self, say: Messages) -> Messages:
+        """Return messages that stand in the place of the line, which comes again below them."""
+
+        def message(event: str, text: str = "", /, *, level: str = "info", **fields: Any) -> None:
+            # What nobody reads, hundreds a second, would leave no time to read the line.
+            if level != "debug":
+                self.clear()
+            say(event, text, level=level, **fields)
+
+        return message
 
 
 def _print(found: Mapping[str, Any], *, err: bool) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
     text = (
         f"{found['name']}: {found['records']} records, {found['ticks']} ticks, "
         f"{found['completed']} runs completed, {found['failed']} failed"

@@ -188,6 +188,7 @@ def health(ctx: click.Context, name: str, *, as_json: bool) -> None:
 @command.command("tail")
 @click.argument("name")
 @click.option("--symbol", default="", help="Only this symbol.")
+@click.option("--type", "types", multiple=True, help="Only events of this type; repeat for more.")
 @click.option("--from-start", is_flag=True, help="From the first event on, not from now.")
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Wait for more.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="End after so many events.")
@@ -197,6 +198,7 @@ def tail(
     ctx: click.Context,
     name: str,
     symbol: str,
+    types: tuple[str, ...],
     limit: int | None,
     *,
     from_start: bool,
@@ -212,7 +214,7 @@ def tail(
             found = following.tail(
                 loaded,
                 name,
-                symbol=symbol,
+                following.Wanted(symbol, types),
                 from_start=from_start,
                 follow=follow,
                 transport=transport,

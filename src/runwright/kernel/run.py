@@ -445,7 +445,13 @@ def _text(text: str) -> bytes:
 
 
 def instant_text(epoch_ms: int, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
-    """Return an instant in UTC, ISO 8601 to the second unless the form says otherwise."""
+    """Return an instant in UTC, ISO 8601 to the second unless the form says otherwise.
+
+    One after the year 9999, which is hardly meant, is shown as its number.
+    """
     from datetime import UTC, datetime  # lazy: 2 ms that a command without instants saves
 
-    return datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime(form)
+    try:
+        return datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime(form)
+    except (ValueError, OverflowError):
+        return f"{epoch_ms} ms"

@@ -17,6 +17,7 @@ from runwright.streams.spec import (
     Engine,
     FileSource,
     Mapped,
+    NatsSource,
     Publish,
     Source,
     StreamSpec,
@@ -39,6 +40,18 @@ _COMMAND: Final = re.compile(r"cmd:\s*\S.*", re.DOTALL)
 _CHECK: Final = re.compile(r"off|lint|(?:lint\+)?canary:(?P<rate>0\.\d{1,6}|1(?:\.0{1,6})?)")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _URL: Final = re.compile(r"(nats|tls|ws|wss)://\S+")
+_MONITOR: Final = re.compile(r"https?://[^\s@/]+/?")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: The keys of outputs that go to NATS.
+_OF_NATS: Final = (
+    "url",
+    "stream",
+    "subject",
+    "credentials",
+    "user_env",
+    "password_env",
+    "monitor",
+)
 _KINDS: Final = ("file", "stdin", "nats", "python")
 _RECEIPT: Final = frozenset(RawMarketEvent.__struct_fields__) - {
     "schema",
@@ -143,13 +156,15 @@ def _check_kind(key: str, source: Source, spec: StreamSpec) -> None:
     if source.python and not _FUNCTION.fullmatch(source.python.ref):
         raise InvalidSpec(f"{key}.ref: {source.python.ref!r} is not package.module:callable")
     if source.nats:
-        _check_nats(key, source.nats.url, source.nats.stream)
+        _check_nats(key, source.nats)
         if not source.nats.subject or re.search(r"\s", source.nats.subject):
             raise InvalidSpec(f"{key}.subject: {source.nats.subject!r} is not a subject")
         if source.nats.durable and not _TOKEN.fullmatch(source.nats.durable):
             raise InvalidSpec(f"{key}.durable: {source.nats.durable!r} is not the name of one")
     if isinstance(source.file, FileSource) and not _is_path(source.file.path):
         raise InvalidSpec(f"{key}.path: {source.file.path!r} is not the name of a file")
+    if source.file and source.file.follow and source.file.format == "parquet":
+        raise InvalidSpec(f"{key}.follow: a file of Parquet is written whole, so it never grows")
     if source.mapping:
         _check_mapping(f"{key}.mapping", source, source.mapping, spec)
     elif source.format != "jsonl":
@@ -261,8 +276,8 @@ def _check_publish(publish: Publish) -> None:
     _above("output_publish.max_pending", publish.max_pending, 1_000_000)
     _above("output_publish.max_block_ms", publish.max_block_ms, TIME_MAX)
     needed = {"jsonl": ("path",), "nats": ("url", "stream")}.get(publish.transport, ())
-    allowed = {"jsonl": ("path",), "nats": ("url", "stream", "subject")}.get(publish.transport, ())
-    for name in ("path", "url", "stream", "subject"):
+    allowed = {"jsonl": ("path",), "nats": _OF_NATS}.get(publish.transport, ())
+    for name in ("path", *_OF_NATS):
         value = getattr(publish, name)
         if name in needed and not value:
             raise InvalidSpec(f"output_publish.{name}: needed by transport {publish.transport}")
@@ -271,18 +286,38 @@ def _check_publish(publish: Publish) -> None:
     if publish.transport == "jsonl" and not _is_path(publish.path):
         raise InvalidSpec(f"output_publish.path: {publish.path!r} is not the name of a file")
     if publish.transport == "nats":
-        _check_nats("output_publish", publish.url, publish.stream)
+        _check_nats("output_publish", publish)
+        if publish.monitor and not _MONITOR.fullmatch(publish.monitor):
+            raise InvalidSpec(
+                f"output_publish.monitor: {publish.monitor!r} is not http://HOST:PORT"
+            )
         if re.search(r"[\s*>]", publish.subject):
             raise InvalidSpec(f"output_publish.subject: {publish.subject!r} is not a subject")
 
 
-def _check_nats(key: str, url: str, stream: str) -> None:
-    if not _URL.fullmatch(url):
-        raise InvalidSpec(f"{key}.url: {url!r} is not nats://HOST:PORT")
-    if "@" in url:
-        raise InvalidSpec(f"{key}.url: it has credentials, and a spec stands in the record")
-    if not _TOKEN.fullmatch(stream):
-        raise InvalidSpec(f"{key}.stream: {stream!r} is not the name of a stream")
+def _check_nats(key: str, given: NatsSource | Publish) -> None:
+    if "@" in given.url:
+        raise InvalidSpec(
+            f"{key}.url: it has credentials, and a spec stands in the record; name the variables "
+            "that hold them in user_env and password_env, or a file in credentials"
+        )
+    if not _URL.fullmatch(given.url):
+        raise InvalidSpec(f"{key}.url: {given.url!r} is not nats://HOST:PORT")
+    if not _TOKEN.fullmatch(given.stream):
+        raise InvalidSpec(f"{key}.stream: {given.stream!r} is not the name of a stream")
+    if given.credentials and not _is_path(given.credentials):
+        raise InvalidSpec(f"{key}.credentials: {given.credentials!r} is not the name of a file")
+    for name, other in (("user_env", "password_env"), ("password_env", "user_env")):
+        variable = getattr(given, name)
+        if not variable:
+            continue
+        if not _VARIABLE.fullmatch(variable):
+            # It may be the secret itself, so it is not shown.
+            raise InvalidSpec(f"{key}.{name}: what it has is not the name of a variable")
+        if not getattr(given, other):
+            raise InvalidSpec(f"{key}.{other}: needed, as {name} is given")
+        if given.credentials:
+            raise InvalidSpec(f"{key}.{name}: credentials say who signs in; give one of them")
 
 
 def _is_path(text: str) -> bool:

@@ -45,6 +45,8 @@ class FileSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     path: str
     format: Literal["jsonl", "csv", "parquet"]
     mapping: Mapped | None = None
+    #: Whether it is never over, and its end is looked at; None: by the clock it is.
+    follow: bool | None = None
 
 
 class StdinSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +64,13 @@ class NatsSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     subject: str
     #: The name of the consumer that the server keeps; "": made from stream and source.
     durable: str = ""
+    #: A file of credentials, relative to the folder of the spec file.
+    credentials: str = ""
+    #: The names of the variables of the environment that hold user and password.
+    user_env: str = ""
+    password_env: str = ""
+    #: Whether what comes after the last message that is there at the start is waited for.
+    follow: bool = True
 
 
 class PythonSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,6 +196,13 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stream: str = ""
     #: Of `nats`: what its subjects begin with; "": runwright.streams.NAME.
     subject: str = ""
+    #: Of `nats`: a file of credentials, relative to the folder of the spec file.
+    credentials: str = ""
+    #: Of `nats`: the names of the variables of the environment that hold user and password.
+    user_env: str = ""
+    password_env: str = ""
+    #: Of `nats`: the server's monitoring, which says how it syncs: http://HOST:PORT.
+    monitor: str = ""
 
 
 class Concurrency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

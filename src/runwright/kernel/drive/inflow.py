@@ -87,6 +87,11 @@ class Inflow:
         return all(feed.source.is_over and not feed.waiting for feed in self._feeds)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether events that came wait for room."""
+        return self._put_back is not None or any(feed.waiting for feed in self._feeds)
+
+    @property
     def is_away(self) -> bool:
         """Whether a source failed when it was asked last."""
         return any(feed.failures for feed in self._feeds)
@@ -96,7 +101,12 @@ class Inflow:
 
         Raises: deferred when a source is away and nothing else has brought anything.
         """
-        if self._is_paused or room <= 0:
+        if self._is_paused:
+            return None
+        if room <= 0:
+            # Of history, one that is at its end says so when it is asked again.
+            if self._flow.time == "events" and (failure := self._poll()) is not None:
+                raise failure
             return None
         if self._put_back is not None:
             kept, self._put_back = self._put_back, None

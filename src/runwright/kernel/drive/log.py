@@ -473,6 +473,13 @@ class Log:
         self._range = _Range(0, -1, {})
         return body.last_seq - body.first_seq + 1
 
+    def may_retire(self, through_seq: int) -> bool:
+        """Say whether a segment up to a record is there that only its age keeps."""
+        where = {"kind": self.kind, "name": self.name, "retired": None}
+        rows = self._store.rows("log_segment", where, order="idx", limit=1)
+        most = min(through_seq, self._past.map - 1, self.last_seq - 1)
+        return self.limits.max_age_ms is not None and bool(rows) and rows[0]["last_seq"] <= most
+
     def _why(self, segment: Mapping[str, Any]) -> str:
         """Return why a segment may go; "" when it may not."""
         age_ms, count = self.limits.max_age_ms, self.limits.keep_records

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from runwright.kernel.drive.conductor import Conductor
-from runwright.kernel.drive.health import Health
+from runwright.kernel.drive.health import Domain, Health
 from runwright.kernel.drive.inflow import Inflow, Taken
 from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
-from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt
+from runwright.kernel.drive.unfit import USUAL_MS, no_room, two_units
+from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, InvalidSpec, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
 from runwright.kernel.run import Scheduled, Tick
@@ -93,7 +94,7 @@ class Streaming:
     def run(self) -> None:
         """Run until a signal, or until every source is over and every tick is conducted.
 
-        Raises: halt.
+        Raises: halt, invalid-spec for a source or a history that is not what the spec needs.
         """
         self._open()
         self.health.change("start")
@@ -148,7 +149,15 @@ class Streaming:
         if self._log.last_ms <= 0:
             return
         stamps = (record.ingest_ts_ms for record in self._log.records(1, self._log.last_seq))
-        self._say_opened(next(stamp for stamp in stamps if stamp > 0) - 1)
+        opened_ms = next(stamp for stamp in stamps if stamp > 0) - 1
+        self._say_opened(opened_ms)
+        if opened_ms not in USUAL_MS:
+            self._ports.messages(
+                "history.doubtful",
+                f"the first recv_ts_ms is {opened_ms + 1}: is that milliseconds since 1970?",
+                level="warning",
+                name=self._name,
+            )
 
     def _say_opened(self, opened_ms: int) -> None:
         body = StreamOpened(kind=self._kind, name=self._name, opened_ms=opened_ms)
@@ -181,13 +190,17 @@ class Streaming:
         if self.health.state == "running":
             # One that is degraded stops as it is.
             self.health.change("drain")
+        self._let_go()
+        self.health.change("stop")
+        self._tell(force=True)
+
+    def _let_go(self) -> None:
+        """Close what brings events, and leave log and record in good order."""
         self._inflow.close()
         self._log.seal(whole=False)
         body = ConductorStopped(reason="drained", signal=self._stop.signal)
         self._ports.writer.commit([Draft(body=body)])
         self._deliver()
-        self.health.change("stop")
-        self._tell(force=True)
 
     def _fail(self, error: Halt) -> None:
         """Say that the record cannot be kept: nothing is taken in or acknowledged after it."""
@@ -215,11 +228,16 @@ class Streaming:
             self.health.fault("ingest", str(error))
             self._failure("ingest", error.code, type(error).__name__, str(error))
             return False
+        except InvalidSpec as error:
+            # What it has is not what was taken, or nobody is let in: asking again changes nothing.
+            self._give_up("ingest", error)
         if taken is None:
             self._look_at_room()
             return False
         if not self._inflow.is_away:
             self.health.mend("ingest")
+        if (unfit := two_units(self._log, taken)) is not None:
+            self._give_up("ingest", unfit)
         try:
             last = self._log.append(taken.items, taken.keys, taken.stamps, taken.positions)
         except BufferFull:
@@ -253,6 +271,10 @@ class Streaming:
         if self._log.room() <= 0:
             self._retire()
         is_full = self._log.room() <= 0
+        if is_full and self._flow.time == "events":
+            if not self._inflow.is_waiting:
+                return
+            self._look_for_an_end()
         if is_full and not self.health.is_ingestion_paused:
             self._inflow.pause()
             self.health.is_ingestion_paused = True
@@ -272,10 +294,35 @@ class Streaming:
             self.health.count("backpressure.blocked_ms", blocked_ms, domain="buffer")
             self._inflow.resume()
 
+    def _look_for_an_end(self) -> None:
+        """Give a history up whose next tick waits for events that will never have room.
+
+        By the clock a tick comes due while its events wait. Raises: invalid-spec.
+        """
+        log, cut_seq = self._log, self._cut_seq()
+        if self._due_ms() is not None or log.may_retire(cut_seq):
+            return
+        opened_ms = self._opened_ms
+        next_ms = None if opened_ms is None else self._flow.next_ms(self._last_ms, opened_ms)
+        self._give_up("buffer", no_room(log, cut_seq, next_ms))
+
+    def _give_up(self, domain: Domain, error: Usage) -> NoReturn:
+        """End in good order, degraded, because the spec cannot be kept. Raises: the error."""
+        self.health.fault(domain, f"{error.code}: {error}")
+        self.health.change("degrade")
+        self._failure(domain, error.code, type(error).__name__, str(error))
+        self._let_go()
+        self._tell(force=True)
+        raise error
+
+    def _cut_seq(self) -> int:
+        """Return the end of the last cut: a further tick reads after it."""
+        return 0 if self._cut_ms is None else self._log.end_at(self._cut_ms).seq
+
     def _retire(self) -> None:
-        """Let go of segments whose time is over: a further tick reads after the last one's cut."""
+        """Let go of segments whose time is over."""
         if self._cut_ms is not None:
-            self._log.retire(self._log.end_at(self._cut_ms).seq)
+            self._log.retire(self._cut_seq())
 
     # ------------------------------------------------------------------------------------ ticks
 
@@ -426,7 +473,7 @@ class Streaming:
             waits.append(FULL_S)
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _failure(self, domain: str, kind: str, detail: str, text: str) -> None:
+    def _failure(self, domain: Domain, kind: str, detail: str, text: str) -> None:
         fields = {"failure_domain": domain, "error_kind": kind, "error_detail": detail}
         self._ports.messages("orchestrator.failure", text, level="error", name=self._name, **fields)
 
