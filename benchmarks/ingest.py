@@ -6,8 +6,10 @@
 Ours decodes each event by its type, hashes, indexes and chains it, and commits with synchronous =
 FULL, from one process. The floors keep the same bytes in bare SQLite, as plain blocks or one by
 one, with the same synchronous. Ours and the floor take turns and the ratio is taken pair by pair.
-Peers store the same events in the same run: NATS JetStream from the package of the tests, Redis
-Streams when a `redis-server` is on the PATH. 300 bytes an event, 50 symbols.
+What has no floor, the time to read, has a target that is longer on a machine that takes fewer bare
+blocks than that of the target did. Peers store the same events in the same run: NATS JetStream from
+the package of the tests, Redis Streams when a `redis-server` is on the PATH. 300 bytes an event, 50
+symbols.
 """
 
 from __future__ import annotations
@@ -50,6 +52,9 @@ EVENT: Final = (
 )
 START_MS: Final = 1_763_632_800_000
 NEWEST: Final = 100
+#: Events a second as bare blocks of 100, on the machine that the targets are of.
+TARGET_BLOCKS_S: Final = 504_000
+NEWEST_MS: Final = 5.0
 
 
 def events(count: int) -> tuple[list[bytes], list[str]]:
@@ -167,15 +172,22 @@ def ingest(folder: Path, options: argparse.Namespace, quiet: measure.Quiet) -> l
         lambda: ours.batches(items, keys, 100),
     )
     return [
-        measure.Row("ingest at 100 a commit", whole[0], "events/s", target=150_000, at_least=True),
-        row("against plain blocks", whole, 0.4),
-        row("at 1 a commit, against a commit", single, 0.6),
+        row("100 a commit, against plain blocks", whole, 0.4),
+        row("1 a commit, against a commit", single, 0.6),
         row("one event a call, against batches", door, 0.75),
     ]
 
 
+def slower(folder: Path) -> float:
+    """Return how many times slower this machine is than that of the targets; 1.0: it is not."""
+    items, _ = events(50_000)
+    bare = Bare(folder / "slower.db")
+    return max(1.0, TARGET_BLOCKS_S / max(bare.take(items, 100) for _ in range(3)))
+
+
 def newest(folder: Path, options: argparse.Namespace) -> list[measure.Row]:
     """Return the rows about reading the newest events of one symbol."""
+    most_ms = NEWEST_MS * slower(folder)
     items, keys = events(100_000)
     ours = Ours(folder / "long")
     # Durability is not what is measured here.
@@ -200,7 +212,7 @@ def newest(folder: Path, options: argparse.Namespace) -> list[measure.Row]:
                 times,
                 "ms",
                 note=f"{statistics.median(times) / statistics.median(first):.2f} x the first",
-                target=5.0,
+                target=most_ms,
             )
         )
     return rows
@@ -287,10 +299,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-#: Peer -> how it is asked, durably at each acknowledgement and as it is by default.
-PEERS: Final[dict[str, tuple[Callable[..., float], dict[str, str]]]] = {
-    "nats": (nats, {"always": "always", "default": '"2m"'}),
-    "redis": (redis, {"always": "always", "everysec": "everysec"}),
+#: Peer -> how it is asked, durably at each acknowledgement and as it is by default; and how many
+#: times as fast ours is to be where both are durable.
+PEERS: Final[dict[str, tuple[Callable[..., float], dict[str, str], float]]] = {
+    "nats": (nats, {"always": "always", "default": '"2m"'}, 2.0),
+    "redis": (redis, {"always": "always", "everysec": "everysec"}, 1.0),
 }
 
 
@@ -299,7 +312,7 @@ def peers(folder: Path, options: argparse.Namespace, quiet: measure.Quiet) -> li
     items, _ = events(options.events // 2)
     rows = []
     for name in options.peers:
-        run, levels = PEERS[name]
+        run, levels, target = PEERS[name]
         for level, sync in levels.items():
             measure.progress(f"{name} {level}")
             ours, theirs = [], []
@@ -320,7 +333,7 @@ def peers(folder: Path, options: argparse.Namespace, quiet: measure.Quiet) -> li
                     "events/s",
                     theirs,
                     about="ratio",
-                    target=2.0 if is_equal else 0.0,
+                    target=target if is_equal else 0.0,
                     at_least=True,
                     note="" if is_equal else "not durable when it acknowledges",
                 )

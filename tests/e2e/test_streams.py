@@ -169,9 +169,11 @@ def test_a_stream_that_waits_for_its_sink_is_not_ready(project: Project) -> None
     running = project.start("streams", "run", "toy")
     until(lambda: health(project) == 3, "it is paused")
     running.send(signal.SIGTERM)
-    assert running.end().status == 0
+    ended = running.end()
+    assert ended.status == 0
+    assert "The outputs of 1 tick are not delivered yet" in ended.stderr
     (project.folder / "out.jsonl").rmdir()
-    project.done("streams", "run", "toy")
+    assert project.done("streams", "run", "toy", "--json").json["waiting"] == 0
     assert project.done("streams", "audit", "toy", "--json").json["held"] is True
     assert len(published(project)) == 12
     honest(project)

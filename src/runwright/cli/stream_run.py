@@ -148,6 +148,9 @@ def _print(found: Mapping[str, Any], *, err: bool) -> None:
         f"{found['completed']} runs completed, {found['failed']} failed"
     )
     echo(text, err=err)
+    if count := found["waiting"]:
+        whose = f"The outputs of {count} tick{'s' * (count > 1)}"
+        echo(f"{whose} are not delivered yet: they leave with the next run.", err=True)
 
 
 def _handle_signals(stop: Stop) -> None:

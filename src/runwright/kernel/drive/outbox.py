@@ -111,18 +111,22 @@ class Outbox:
 
     def why_full(self) -> str:
         """Return why no new tick may start; empty when one may."""
-        if not self.waiting:
-            return ""
-        if self._open is None:
-            self._open = self._counted()
         rest = 0
-        for sink, count in self._open.items():
+        for sink, count in self.left().items():
             most = self.limits[sink].most if sink in self.limits else None
             if most is None:
                 rest += count
             elif count >= most:
                 return f"{most} papers wait for the sink {sink!r}: no new ticks"
         return f"{self._most} papers wait in the outbox: no new ticks" * (rest >= self._most)
+
+    def left(self) -> Mapping[str, int]:
+        """Return how many papers wait for each sink; beyond a full one not all are counted."""
+        if not self.waiting:
+            return {}
+        if self._open is None:
+            self._open = self._counted()
+        return self._open
 
     def _counted(self) -> dict[str, int]:
         """Return how many papers wait for each sink, without reading their bodies."""

@@ -501,4 +501,6 @@ class Streaming:
         }
         records = sum(value for (name, _), value in counters.items() if name == "ingest.count")
         ticks = counters["scheduler.ticks", ()]
-        return {"name": self._name, "records": records, "ticks": ticks, **runs}
+        waiting = sum(self._conductor.outbox.left().values())
+        found = {"name": self._name, "records": records, "ticks": ticks, **runs}
+        return {**found, "waiting": waiting}
