@@ -582,6 +582,73 @@ def test_a_commit_is_flushed(file: SqliteStore):
     assert file._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+def in_the_file(path: Path) -> int:
+    """How many blobs stand in the file itself, without what stands beside it."""
+    alone = path.with_name("alone.db")
+    shutil.copyfile(path, alone)
+    other = sqlite3.connect(f"{alone.as_uri()}?immutable=1", uri=True)
+    ((count,),) = other.execute("SELECT count(*) FROM blob").fetchall()
+    other.close()
+    return int(count)
+
+
+def big(number: int) -> Batch:
+    return Batch(contents=[Content(digest=f"{number:064}", data=bytes(3 * 1024**2))])
+
+
+def test_a_log_is_merged_when_whoever_commits_has_time(tmp_path: Path, file: SqliteStore):
+    """Once it was asked, no commit merges a log of this length; short ones wait."""
+    path = tmp_path / "store.db"
+    file.merge()
+    for number in range(6):
+        file.commit(big(number))
+    assert in_the_file(path) == 0
+    file.merge()
+    assert in_the_file(path) == 6
+    file.commit(big(6))
+    file.merge()
+    assert in_the_file(path) == 6
+    assert file.check() == []
+
+
+def test_without_being_asked_a_commit_merges_the_log(tmp_path: Path, file: SqliteStore):
+    """The control: a store that nobody tidies does not grow a log for ever."""
+    for number in range(6):
+        file.commit(big(number))
+    assert in_the_file(tmp_path / "store.db") > 0
+
+
+def test_a_log_that_cannot_be_merged_is_a_halt_and_loses_nothing(file: SqliteStore):
+    """No further write is tried on a disk that failed one; a reader in the way is no failure."""
+
+    class Disk:
+        error = "SQLITE_IOERR_FSYNC"
+
+        def execute(self, statement: str, *values: Any) -> Any:
+            if "wal_checkpoint" not in statement:
+                return inner.execute(statement, *values)
+            failure = sqlite3.OperationalError("disk I/O error")
+            failure.sqlite_errorname = self.error
+            raise failure
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    file.merge()
+    inner, disk = file._db, Disk()
+    file._db = disk
+    for number in range(3):
+        file.commit(big(number))
+    with pytest.raises(StoreUnwritable, match="disk I/O error"):
+        file.merge()
+    assert all(file.blob(f"{number:064}") for number in range(3))
+    disk.error = "SQLITE_BUSY"
+    for number in range(3, 6):
+        file.commit(big(number))
+    file.merge()
+    file._db = inner
+
+
 def test_a_store_that_is_not_there_is_missing(tmp_path: Path):
     """It is not made by looking for it."""
     with pytest.raises(StoreMissing, match="There is no store at"):

@@ -272,16 +272,20 @@ class SqliteStore:
     def merge(self) -> None:
         """Merge the log of SQLite into the file when it is long, so that no commit has to.
 
-        That takes some 40 ms, which whoever calls this has now. What cannot be merged stays in the
-        log, where it is as durable, and is merged later.
+        That takes some 40 ms, which whoever calls this has now. What others read just now stays in
+        the log, where it is as durable. Raises: store-unwritable.
         """
         if self._unmerged is None:
             self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES_LATE}")
         elif self._unmerged < _MERGED_MIN:
             return
         self._unmerged = 0
-        with contextlib.suppress(sqlite3.Error):
+        try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            failure = _translate(error, self.path)
+            if not isinstance(failure, StoreBusy):
+                raise failure from error
 
     def _write(self, batch: Batch) -> None:
         db = self._db

@@ -168,7 +168,10 @@ class Store(Reader, Protocol):
         """
 
     def merge(self) -> None:
-        """Do now what some later commit would do besides, for long, where there is much of it."""
+        """Do now what some later commit would do besides, for long, where there is much of it.
+
+        Raises: store-unwritable.
+        """
 
     def submit(self, request: Request) -> None:
         """Insert a request in a transaction of its own; no lease is needed."""
