@@ -39,10 +39,11 @@ SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x52574C31
 #: Milliseconds a statement waits for another connection.
 BUSY_MS: Final = 5_000
-#: Pages of the log that are merged into the file at once: its pages change again and again.
-CHECKPOINT_PAGES: Final = 4_000
+#: Pages of the log that are merged into the file at once. With more, those that change again and
+#: again are written once; with fewer, the log is written over sooner, and growing it costs a flush.
+CHECKPOINT_PAGES: Final = 2_000
 #: Pages after which a commit merges them, when whoever commits calls `merge` at a better moment.
-CHECKPOINT_PAGES_LATE: Final = 16_000
+CHECKPOINT_PAGES_LATE: Final = 8_000
 #: About the bytes that `merge` waits for, and how many of them a row of a table stands for.
 _MERGED_MIN: Final = 8 * 1024**2
 _ROW_BYTES: Final = 1_024
