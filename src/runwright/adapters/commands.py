@@ -128,6 +128,9 @@ class Commands:
         self._scratch = scratch
         self._private = private
         self._ahead = 0
+        #: One attempt comes after the other; what the last one left, to be removed behind it.
+        self._is_alone = False
+        self._left: tuple[Scratch, Template | None] | None = None
         self._templates = templates
         self._reserve = Reserve(scratch)
 
@@ -165,17 +168,28 @@ class Commands:
     def expect(self, count: int) -> None:
         """Know that so many come one by one: a scratch folder can be made between two of them."""
         self._ahead = count
+        self._is_alone = count > 0
 
     def prepare(self) -> None:
-        """Make ahead what the next attempt needs, if there is one; nothing may be under way."""
+        """Remove what the last attempt left, and make ahead what the next one needs.
+
+        Nothing may be under way. It is done while what came of the last one is being recorded.
+        """
+        self._tidy()
         if self._ahead > 0:
             self._reserve.fill()
             if self._templates is not None:
                 self._templates.look_ahead()
 
     def close(self) -> None:
-        """Remove what was made ahead."""
+        """Remove what is left, and what was made ahead."""
+        self._tidy()
         self._reserve.clear()
+
+    def _tidy(self) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            _remove(*left)
 
     def _warm(
         self, command: Command, held: Held, source: bytes, started: Callable[[Child], object]
@@ -235,10 +249,10 @@ class Commands:
                 if ending.status == "done":
                     ending = _Ending("failed", "result", str(error))
         finally:
-            # What cannot be removed now is swept when the conductor starts again.
-            is_removed = scratch.remove()
-            if held.template is not None:
-                held.template.give_back(is_clean=is_removed)
+            if self._is_alone:
+                self._left = scratch, held.template
+            else:
+                _remove(scratch, held.template)
         outcome = Outcome(
             key=work.plan.key,
             status=ending.status,
@@ -388,6 +402,14 @@ class Commands:
 
 
 # ------------------------------------------------------------------------------- before the start
+
+
+def _remove(scratch: Scratch, template: Template | None) -> None:
+    """Remove the folder of an attempt, and give back what it was forked from."""
+    # What cannot be removed now is swept when the conductor starts again.
+    is_removed = scratch.remove()
+    if template is not None:
+        template.give_back(is_clean=is_removed)
 
 
 def _command_of(work: Work) -> Command:
