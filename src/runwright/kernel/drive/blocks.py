@@ -116,7 +116,10 @@ class Blocks:
 
     def holding(self, seq: int) -> Block:
         """Return the block that holds a record. Raises: store-corrupt."""
-        return next(self.between(seq, seq))
+        block = next(self._following(seq, 1))
+        if block.head.first > seq:
+            raise self._missing(seq)
+        return block
 
     def between(self, first: int, last: int) -> Iterator[Block]:
         """Yield the blocks that hold the records of a range. Raises: store-corrupt."""
@@ -132,8 +135,10 @@ class Blocks:
                 most = min(2 * most, READ_MAX)
             else:
                 continue
-            msg = f"log {self._log}: record {following} is missing"
-            raise StoreCorrupt(msg)
+            raise self._missing(following)
+
+    def _missing(self, seq: int) -> StoreCorrupt:
+        return StoreCorrupt(f"log {self._log}: record {seq} is missing")
 
     def _following(self, seq: int, most: int) -> Iterator[Block]:
         """Yield some blocks from the one on that holds a record; the first is always there."""
@@ -143,8 +148,7 @@ class Blocks:
             return
         found = self._rows(after=seq - 1, limit=most)
         if not found:
-            msg = f"log {self._log}: record {seq} is missing"
-            raise StoreCorrupt(msg)
+            raise self._missing(seq)
         yield from map(read, found)
 
     def is_read(self, seq: int) -> bool:
@@ -182,8 +186,7 @@ class Blocks:
             middle = (first + last) // 2
             place = next(self.places(middle - 1, most=1), None)
             if place is None:
-                msg = f"log {self._log}: record {middle} is missing"
-                raise StoreCorrupt(msg)
+                raise self._missing(middle)
             if place.first_ms <= ms:
                 best, first = place, place.last_seq + 1
             else:
