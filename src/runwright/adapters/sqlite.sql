@@ -24,12 +24,13 @@ CREATE TABLE seal (
     note TEXT NOT NULL
 );
 
--- salt is empty for pinned bytes; captured ones are erased with their salt.
+-- salt is empty for pinned bytes; captured ones are erased with their salt. Digests come in no order:
+-- beside the bytes, an index of them stays small, where the bytes in it would be all over the file.
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY,
     salt   BLOB NOT NULL,
     data   BLOB NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE request (
     id         TEXT PRIMARY KEY,
