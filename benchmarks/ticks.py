@@ -290,7 +290,7 @@ def rows(options: argparse.Namespace, quiet: measure.Quiet) -> Iterator[measure.
         "live, 50 symbols", ["live", "50", "200"], ["plain", "50", "200", "2"], "runs_s", 0.35
     )
     yield ratio(
-        "live, 2 symbols", ["live", "2", "1000"], ["plain", "2", "1000", "2"], "runs_s", 0.5
+        "live, 2 symbols", ["live", "2", "1000"], ["plain", "2", "1000", "2"], "runs_s", 0.53
     )
     yield ratio("replay", ["replay", "200"], ["plain", "50", "200", "20"], "replayed_s", 0.3)
     for name, more in (("tick to published, p99", []), ("the same beside an intake", ["beside"])):
