@@ -357,3 +357,16 @@ def test_runs_that_fail_one_after_the_other_are_counted_for_people(project: Proj
     events = other.done("streams", "run", "toy").events
     failures = [each for each in events if each["event"] == "orchestrator.failure"]
     assert len({each["run_id"] for each in failures}) == len(failures) == 200
+
+
+def test_a_history_of_which_nothing_can_be_read_says_so(project: Project) -> None:
+    """Every line is kept, none has a time, so no tick is due: a warning says why, and the sum."""
+    lines = [line.replace('"quantity"', '"size"') for line in history()]
+    stream(project, *lines)
+    done = project.done("streams", "run", "toy")
+    assert "24 records, 0 ticks" in done.stdout
+    assert "24 records could not be read" in done.stdout
+    assert "24 events of feed could not be read, and are kept as DecodeFailure" in done.stderr
+    assert "missing required field `quantity`" in done.stderr
+    again = project.done("streams", "run", "toy", "--json").json
+    assert (again["records"], again["unread"]) == (0, 0)

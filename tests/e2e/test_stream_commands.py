@@ -19,8 +19,8 @@ def test_a_history_runs_to_its_end_and_every_tick_of_every_symbol_is_published(
     """Started and one end for each run, numbered through for each symbol."""
     stream(project)
     done = project.done("streams", "run", "toy", "--json").json
-    counts = {"records": 24, "ticks": 3, "completed": 6, "failed": 0, "waiting": 0}
-    assert done == {"name": "toy", **counts}
+    counts = {"records": 24, "ticks": 3, "completed": 6, "failed": 0}
+    assert done == {"name": "toy", **counts, "unread": 0, "waiting": 0}
     events = published(project)
     for symbol in ("BTC", "ETH"):
         own = [event for event in events if event["symbol"] == symbol]

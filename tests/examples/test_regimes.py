@@ -333,6 +333,8 @@ def streamed(initialised: Project, tmp_path_factory: pytest.TempPathFactory) -> 
         "ticks": 40,
         "completed": 29 * 3,
         "failed": 11 * 3,
+        "unread": 0,
+        "waiting": 0,
     }
     return found
 

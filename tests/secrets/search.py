@@ -24,7 +24,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{7,}")
 _HEX = re.compile(rb"[0-9a-fA-F]{12,}")
 _ESCAPE = re.compile(
     rb"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})"
-    rb"|U000([0-9a-fA-F]{5})|x([0-9a-fA-F]{2})|([nrtbf])|([^nrtbfuUx]))",
+    rb"|U00(0[0-9a-fA-F]{5}|10[0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrtbf])|([^nrtbfuUx]))",
     re.DOTALL,
 )
 _WIDE = re.compile(rb"\\x([89a-f][0-9a-f])")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runwright.adapters.commands import parse_result
@@ -37,6 +37,7 @@ def captured(value: bytes, whole: bytes, sizes: list[int], limit: int = 1 << 20)
 
 
 @pytest.mark.slow
+@example("0012\n\U00100000", "repr", "", [1])
 @given(VALUES, st.sampled_from(sorted(WAYS)), AROUND, st.lists(st.integers(1, 400), min_size=1))
 @settings(max_examples=80, deadline=None)
 def test_no_chunks_and_no_neighbours_let_a_value_through(

@@ -147,6 +147,7 @@ def _print(found: Mapping[str, Any], *, err: bool) -> None:
         f"{found['name']}: {found['records']} records, {found['ticks']} ticks, "
         f"{found['completed']} runs completed, {found['failed']} failed"
     )
+    text += f", {found['unread']} records could not be read" * bool(found["unread"])
     echo(text, err=err)
     if count := found["waiting"]:
         whose = f"The outputs of {count} tick{'s' * (count > 1)}"

@@ -195,6 +195,11 @@ class Decoded(NamedTuple):
     kinds: list[str]
 
 
+def why_of_none(_item: bytes) -> str:
+    """Say that every event can be read."""
+    return ""
+
+
 class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """How a spec takes in events and when it ticks; all of it pure."""
 
@@ -210,6 +215,9 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     published: Callable[[Mapping[str, int]], Mapping[str, int]]
     #: What a tick published -> (name, level, fields) of the messages for operators.
     said: Callable[[bytes], Iterable[tuple[str, str, Mapping[str, Any]]]]
+    #: What events are called that could not be read, and why one could not; "" for others.
+    unread: str = ""
+    why_unread: Callable[[bytes], str] = why_of_none
     #: After a restart, record the missed ticks as skipped instead of conducting them.
     skips_missed: bool = False
     #: Events that one commit takes in at most.

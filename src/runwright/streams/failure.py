@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+import msgspec
+
 from runwright.streams.contracts import RawMarketEvent, encode_event, kept_text
 from runwright.streams.normalized import DECODE_FAILURE, ErrorKind
 
@@ -43,3 +45,25 @@ def failure_event(
         normalized={"error_kind": why.kind, "error_detail": why.detail[:DETAIL_MAX]},
     )
     return encode_event(event)
+
+
+class _Normalized(msgspec.Struct):
+    error_kind: str = ""
+    error_detail: str = ""
+
+
+class _Failure(msgspec.Struct):
+    event_type: str = ""
+    normalized: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+def why_unread(event: bytes) -> str:
+    """Return why an event is a DecodeFailure, for people; "" when it is none."""
+    try:
+        found = msgspec.json.decode(event, type=_Failure)
+        if found.event_type != DECODE_FAILURE:
+            return ""
+        why = msgspec.json.decode(found.normalized, type=_Normalized)
+    except msgspec.MsgspecError:
+        return ""
+    return f"{why.error_kind}: {why.error_detail}"

@@ -9,6 +9,8 @@ from runwright.kernel.workload import Decoded, Flow
 from runwright.streams.cuts import next_planned
 from runwright.streams.decode import Decoder
 from runwright.streams.events import messages_of
+from runwright.streams.failure import why_unread
+from runwright.streams.normalized import DECODE_FAILURE
 from runwright.streams.spec import StreamSpec, retry_of
 
 #: Events of one commit at most.
@@ -64,6 +66,8 @@ def flow_of(spec: StreamSpec, header_of: Callable[[str], str] = _no_header) -> F
         next_ms=next_ms,
         published=published,
         said=messages_of,
+        unread=DECODE_FAILURE,
+        why_unread=why_unread,
         skips_missed=spec.scheduler.on_restart == "skip",
         block_max=_block_max(spec),
         ingestion_retry=retry_of(spec.ingestion_retry),

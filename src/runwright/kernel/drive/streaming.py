@@ -20,6 +20,7 @@ from runwright.kernel.drive.lifecycle import Stop
 from runwright.kernel.drive.log import Log
 from runwright.kernel.drive.ticks import Conducted
 from runwright.kernel.drive.unfit import USUAL_MS, no_room, two_units
+from runwright.kernel.drive.unread import Unread
 from runwright.kernel.errors import BufferFull, Deferred, Frozen, Halt, InvalidSpec, Usage
 from runwright.kernel.ports import Bell
 from runwright.kernel.record.entries import Actor, ConductorStopped, Draft, StreamOpened, TickPassed
@@ -77,6 +78,8 @@ class Streaming:
         self._stream = stream
         self._stop = stop
         self.health = Health()
+        ports = self._ports
+        self._unread = Unread(stream.flow, stream.name, ports.messages, ports.clock)
         #: Ticks that are under way, and how many were given since others had their turn.
         self._began: deque[_Begun] = deque()
         self._given = 0
@@ -197,6 +200,7 @@ class Streaming:
     def _let_go(self) -> None:
         """Close what brings events, and leave log and record in good order."""
         self._inflow.close()
+        self._unread.tell()
         self._log.seal(whole=False)
         body = ConductorStopped(reason="drained", signal=self._stop.signal)
         self._ports.writer.commit([Draft(body=body)])
@@ -249,6 +253,7 @@ class Streaming:
             self._open_history()
         for (source, kind), count in taken.tally.items():
             self.health.count("ingest.count", count, source_id=source, event_type=kind)
+        self._unread.take(taken)
         if self._stream.is_verbose:
             self._say_ingested(taken, last)
         if self._log.seal():
@@ -503,4 +508,4 @@ class Streaming:
         ticks = counters["scheduler.ticks", ()]
         waiting = sum(self._conductor.outbox.left().values())
         found = {"name": self._name, "records": records, "ticks": ticks, **runs}
-        return {**found, "waiting": waiting}
+        return {**found, "unread": self._unread.count, "waiting": waiting}

@@ -18,7 +18,7 @@ _ESCAPES_MAX: Final = 3
 _PERCENT: Final = re.compile(rb"%[0-9a-fA-F]{2}")
 _BACKSLASH: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}"
-    rb"|U000[0-9a-fA-F]{5}|x[0-9a-fA-F]{2}|[nrtbf!-/:-@\[-`{-~])"
+    rb"|U00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|[nrtbf!-/:-@\[-`{-~])"
 )
 #: The end of a line of base64 that goes on.
 _BREAK: Final = re.compile(
