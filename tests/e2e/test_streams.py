@@ -131,20 +131,17 @@ def test_a_stream_that_runs_is_not_run_twice(project: Project) -> None:
     assert health(project) == 0
 
 
+def without_sink(project: Project, *, max_block_ms: int | None, **fields: Any) -> None:
+    """Apply a stream whose sink is away: a folder lies where its file belongs."""
+    (project.folder / "out.jsonl").mkdir()
+    published = {"transport": "jsonl", "path": "out.jsonl", "max_pending": 1}
+    stream(project, output_publish={**published, "max_block_ms": max_block_ms}, **fields)
+
+
 def test_health_has_a_status_for_each_state(project: Project) -> None:
     """Running 0, degraded by a sink that stays away 4 with its domain, well again 0, gone 7."""
-    (project.folder / "out.jsonl").mkdir()
-    stream(
-        project,
-        **LIVE,
-        output_publish={
-            "transport": "jsonl",
-            "path": "out.jsonl",
-            "max_pending": 1,
-            "max_block_ms": 1,
-        },
-        publish_retry={"min_delay_ms": 20, "max_delay_ms": 20, "max_attempts": 3},
-    )
+    retry = {"min_delay_ms": 20, "max_delay_ms": 20, "max_attempts": 3}
+    without_sink(project, max_block_ms=1, **LIVE, publish_retry=retry)
     running = project.start("streams", "run", "toy")
     until(lambda: health(project) == 4, "it is degraded")
     assert "publish: " in project.done("streams", "health", "toy", status=4).stdout
@@ -156,16 +153,7 @@ def test_health_has_a_status_for_each_state(project: Project) -> None:
 
 def test_a_stream_that_waits_for_its_sink_is_not_ready(project: Project) -> None:
     """It lives and goes on with its intake: status 3; a signal ends it as it is."""
-    (project.folder / "out.jsonl").mkdir()
-    stream(
-        project,
-        output_publish={
-            "transport": "jsonl",
-            "path": "out.jsonl",
-            "max_pending": 1,
-            "max_block_ms": None,
-        },
-    )
+    without_sink(project, max_block_ms=None)
     running = project.start("streams", "run", "toy")
     until(lambda: health(project) == 3, "it is paused")
     running.send(signal.SIGTERM)

@@ -83,6 +83,14 @@ def test_the_first_is_told_at_once_with_its_reason_and_the_next_once_a_second() 
     assert len(told.said) == 3
 
 
+def test_a_reason_is_not_put_down_to_another_source() -> None:
+    told = Told()
+    tally = {("feed", "DecodeFailure"): 1, ("other", "DecodeFailure"): 1}
+    both = Taken(items=[BAD, BAD], keys=["", ""], stamps=None, tally=tally, positions={})
+    told.unread.take(both)
+    assert [text.partition("kept as ")[2] for text, _ in told.said] == ["DecodeFailure"] * 2
+
+
 def test_only_a_failure_says_why() -> None:
     assert why_unread(BAD) == "parse_error: it is no JSON"
     assert [why_unread(item) for item in (GOOD, b"", b"7", b"{")] == [""] * 4

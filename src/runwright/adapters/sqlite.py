@@ -273,7 +273,7 @@ class SqliteStore:
     def merge(self) -> None:
         """Merge the log of SQLite into the file when it is long, so that no commit has to.
 
-        That takes some 40 ms, which whoever calls this has now. What others read just now stays in
+        That takes some 20 ms, which whoever calls this has now. What others read just now stays in
         the log, where it is as durable. Raises: store-unwritable.
         """
         if self._unmerged is None:

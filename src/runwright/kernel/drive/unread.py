@@ -24,7 +24,8 @@ class Unread:
         self._clock = clock
         #: Source -> how many were not told yet.
         self._more: Counter[str] = Counter()
-        self._why = ""
+        #: Source -> why one of its events could not be read.
+        self._why: dict[str, str] = {}
         self._told_s: float | None = None
         #: How many there were since the start.
         self.count = 0
@@ -39,7 +40,10 @@ class Unread:
         self._more.update(found)
         now_s = self._clock.monotonic_s()
         if self._told_s is None or now_s - self._told_s >= EVERY_S:
-            self._why = next(filter(None, map(self._flow.why_unread, taken.items)), "")
+            if len(found) == 1:
+                # Of several sources nobody knows here whose the first one is.
+                why = next(filter(None, map(self._flow.why_unread, taken.items)), "")
+                self._why[next(iter(found))] = why
             self._told_s = now_s
             self.tell()
 
@@ -49,6 +53,7 @@ class Unread:
         for source, count in sorted(more.items()):
             what = f"{count} event{'s' * (count > 1)} of {source} could not be read"
             text = f"{what}, and {'is' if count == 1 else 'are'} kept as {self._flow.unread}"
-            text += (f": {self._why}" if count == 1 else f"; one: {self._why}") * bool(self._why)
+            if why := self._why.get(source):
+                text += f": {why}" if count == 1 else f"; one: {why}"
             fields = {"name": self._name, "source_id": source, "count": count}
             self._messages("events.unread", text, level="warning", **fields)
