@@ -103,8 +103,8 @@ def warm(setup: Setup) -> list[Row]:
     floor = times["floor"]
     child = [(t1 - t0) / 3 for t0, t1 in zip(times["T0"], times["T1"], strict=True)]
     return [
-        Row("warm cycle, T0", times["T0"], "ms", floor, about="ratio", target=1.2),
-        Row("warm cycle, T1", times["T1"], "ms", floor, about="ratio", target=1.35),
+        Row("warm cycle, T0", times["T0"], "ms", floor, about="ratio", target=1.15),
+        Row("warm cycle, T1", times["T1"], "ms", floor, about="ratio", target=1.3),
         Row("T1 over T0, a child", child, "ms", target=5),
         Row("warm cycle, commits", commits, "", target=7),
     ]
