@@ -196,8 +196,13 @@ def _binaries(folder: Path) -> Path:
     hidden = any(not path.stat().st_mode & 0o001 for path in (installed, *installed.parents))
     if os.geteuid() == 0 and hidden:
         folder.chmod(0o755)
-        shutil.copytree(installed, folder / "programs", symlinks=True)
-        return folder / "programs" / "bin"
+        package = installed.parent
+        programs = folder / package.name / installed.name
+        shutil.copytree(installed, programs, symlinks=True)
+        # The programs look for their libraries beside the package.
+        libraries = f"{package.name}.libs"
+        shutil.copytree(package.with_name(libraries), folder / libraries, symlinks=True)
+        return programs / "bin"
     return installed / "bin"
 
 
