@@ -8,13 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 import runwright
 from runwright.adapters import supervisor as words
-from runwright.adapters.children import Child, Launcher, LauncherLost, Report, Start
+from runwright.adapters.children import (
+    STAYING_MAX,
+    Child,
+    Launcher,
+    LauncherLost,
+    Report,
+    Start,
+)
 from runwright.adapters.processes import descendants
 from tests.adapters.hostile import SOON_S, Holders, alive, all_gone
 from tests.adapters.work import unique
@@ -248,6 +257,139 @@ def test_a_tree_whose_supervisor_was_killed_is_gone(launcher: Launcher, holders:
     assert all_gone(marker)
     again, _ = run(launcher, "/bin/true")
     assert again is not None
+
+
+def parent(launcher: Launcher) -> int:
+    """Return the pid of the supervisor of a child that ends by itself."""
+    _report, output = run(launcher, "/bin/sh", "-c", "echo $PPID")
+    return int(output)
+
+
+def test_a_supervisor_stays_for_the_next_child(launcher: Launcher) -> None:
+    """It is one and the same, and the second child gets no more than the first one."""
+    assert parent(launcher) == parent(launcher)
+    _report, output = run(launcher, "/bin/ls", "/proc/self/fd")
+    assert output.split() == [b"0", b"1", b"2", b"3"]
+    _report, output = run(launcher, "/usr/bin/env")
+    assert sorted(output.split()) == [b"A=1", b"PATH=" + os.defpath.encode()]
+    _report, output = run(launcher, "/bin/sh", "-c", "echo $$; cut -d' ' -f5,6 /proc/$$/stat")
+    pid, group, session = output.split()
+    assert pid == group == session
+
+
+def test_what_a_child_used_is_not_counted_for_the_next(launcher: Launcher) -> None:
+    """Neither the processor time nor the memory of one child stands in the report of another."""
+    hungry = "x = bytearray(96 << 20); [None for _ in range(3_000_000)]"
+    first, _ = run(launcher, sys.executable, "-I", "-S", "-c", hungry)
+    second, _ = run(launcher, "/bin/true")
+    assert first is not None
+    assert second is not None
+    assert first.stays
+    assert (first.peak_kib > 96 << 10, second.peak_kib < 48 << 10) == (True, True)
+    assert (first.cpu_ms >= 20, second.cpu_ms < 20) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("script", "fields"),
+    [
+        ("sleep 600 & exit 0", {}),
+        ("sleep 600", {"timeout_s": 0.1, "grace_s": 0.1}),
+    ],
+    ids=["a-stray", "a-timeout"],
+)
+def test_a_supervisor_with_more_to_do_than_to_wait_stays_only_when_nothing_is_left(
+    launcher: Launcher, script: str, fields: dict[str, float]
+) -> None:
+    """It stays after a tree that ended by itself, once what was left is killed, or else it goes."""
+    report, output = run(launcher, "/bin/sh", "-c", f"echo $PPID; {script}", **fields)
+    assert report is not None
+    assert bool(report.stays) == (report.ended == words.BY_ITSELF)
+    assert (parent(launcher) == int(output)) == bool(report.stays)
+
+
+def test_a_supervisor_that_was_killed_while_it_stayed_is_replaced(launcher: Launcher) -> None:
+    """Nobody hears of it but the next child's request, which another one takes."""
+    first = parent(launcher)
+    os.kill(first, signal.SIGKILL)
+    assert gone([first])
+    assert parent(launcher) != first
+
+
+def test_a_launcher_that_was_killed_while_a_supervisor_stayed_is_replaced(
+    launcher: Launcher,
+) -> None:
+    """The supervisor ends with it, and what is asked next starts."""
+    first = parent(launcher)
+    os.kill(launcher._pid, signal.SIGKILL)
+    assert gone([first])
+    assert parent(launcher) != first
+
+
+def test_a_word_for_one_child_does_not_reach_the_next(launcher: Launcher) -> None:
+    """Whoever is asked to end when it has ended already takes its supervisor with it."""
+    children: list[Child] = []
+    start = Start("/bin/sh", ["/bin/sh", "-c", "exit 0"], {"PATH": os.defpath}, "/")
+    for told in (Child.ask, Child.kill):
+        assert launcher.run(start, stdout=len, stderr=len, started=children.append) is not None
+        # Its socket is the next child's by now.
+        told(children[-1])
+        report, output = run(launcher, "/bin/echo", "unharmed")
+        assert report is not None
+        assert (report.ended, report.exit, output) == (words.BY_ITSELF, 0, b"unharmed\n")
+    report = launcher.run(start, stdout=len, stderr=len, started=Child.kill)
+    assert report is not None
+    assert parent(launcher)
+
+
+def test_a_supervisor_does_not_grow(launcher: Launcher) -> None:
+    """What one child leaves in its memory and its descriptors is gone before the next."""
+    staying = parent(launcher)
+    for _ in range(20):
+        run(launcher, "/bin/true")
+    before = held(staying)
+    for _ in range(150):
+        run(launcher, "/bin/true")
+    assert parent(launcher) == staying
+    after = held(staying)
+    assert after[0] == before[0]
+    assert after[1] <= before[1] + 64
+
+
+def held(pid: int) -> tuple[int, int]:
+    """Return how many descriptors, and how many KiB of its own, a process holds that rests."""
+    seen: list[int] = []
+
+    def rests() -> bool:
+        seen.append(counted(pid, "voluntary_ctxt_switches"))
+        time.sleep(0.05)
+        return seen[-1] == counted(pid, "voluntary_ctxt_switches")
+
+    until(rests, "it rests")
+    return len(list(Path(f"/proc/{pid}/fd").iterdir())), counted(pid, "RssAnon")
+
+
+def counted(pid: int, name: str) -> int:
+    """Return a number of what the kernel says of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+
+def test_children_at_once_have_a_supervisor_each(launcher: Launcher) -> None:
+    """Those that stay are asked first, and no more stay than are worth it."""
+    start = Start("/bin/sh", ["/bin/sh", "-c", "echo $PPID"], {"PATH": os.defpath}, "/")
+    # None is followed to its end before the last one has started.
+    together = Barrier(12, timeout=SOON_S)
+    heard: list[bytes] = []
+
+    def child(_index: int) -> None:
+        launcher.run(start, stdout=heard.append, stderr=len, started=lambda _: together.wait())
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(child, range(12)))
+    supervisors = {int(output) for output in heard}
+    assert len(supervisors) == 12
+    assert len(launcher._staying) == STAYING_MAX
+    assert parent(launcher) in supervisors
 
 
 DRIVER = """

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from runwright.adapters import supervisor as words
-from runwright.adapters.processes import INT_BYTES, IS_LINUX, RESTORED, SIGKILL
+from runwright.adapters.processes import IS_LINUX, RESTORED, SIGKILL, pass_on
 
 #: Where a program is looked for, unless PATH is granted.
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -32,9 +32,11 @@ PIPE_BYTES_MAX: Final = 1 << 20
 OUTLAST_S: Final = 2.0
 #: Seconds that a launcher has to end after its socket closed.
 CLOSE_S: Final = 25.0
-#: Times that a child is handed over while no supervisor takes it: the first may meet a dying
-#: launcher, the second find it dead, the third has a new one.
-ATTEMPTS_MAX: Final = 3
+#: Times that a child is handed over while no supervisor takes it: the first may find one gone that
+#: stayed, the second meet a dying launcher, the third find it dead, the fourth has a new one.
+ATTEMPTS_MAX: Final = 4
+#: The most supervisors that stay for another child.
+STAYING_MAX: Final = 8
 #: The longest script that is forked from a template.
 SOURCE_BYTES_MAX: Final = 4 << 20
 #: Bytes of a report line, with its start sign.
@@ -118,6 +120,8 @@ class Report(msgspec.Struct, frozen=True):
     strays: int
     #: Descendants that could not be killed.
     survivors: int
+    #: 1 when its supervisor waits for another child at the same control socket.
+    stays: int
 
 
 class Child:
@@ -129,6 +133,10 @@ class Child:
         self.stdout = stdout
         self.stderr = stderr
         self._told = b""
+        #: Held while something is said: what is said to one child must not reach the next.
+        self._lock = threading.Lock()
+        self._is_asked = False
+        self._is_left = False
 
     def ask(self) -> None:
         """Have the tree ended with SIGTERM, and SIGKILL after its grace."""
@@ -139,11 +147,18 @@ class Child:
         self._say(words.KILL)
 
     def _say(self, word: bytes) -> None:
-        try:
-            self.control.send(word)
-        except OSError:
-            # It has ended, which is what was asked for.
-            return
+        # What cannot be told has ended, which is what was asked for.
+        with self._lock, contextlib.suppress(OSError):
+            self._is_asked = True
+            if not self._is_left:
+                self.control.send(word)
+
+    def leave(self) -> _socket.socket | None:
+        """Give up the control socket if its supervisor stays for another child."""
+        report = self.report()
+        with self._lock:
+            self._is_left = report is not None and bool(report.stays) and not self._is_asked
+            return self.control if self._is_left else None
 
     def follow(
         self,
@@ -198,7 +213,8 @@ class Child:
 
     def close(self) -> None:
         """Let go of the socket and the pipes; a tree that still runs is killed by that."""
-        self.control.close()
+        if not self._is_left:
+            self.control.close()
         os.close(self.stdout)
         os.close(self.stderr)
 
@@ -242,6 +258,9 @@ class Launcher:
         self._pid = 0
         #: What the launcher holds; None until it has said so.
         self._holds: int | None = None
+        #: The sockets of supervisors that stay for another child.
+        self._staying: list[_socket.socket] = []
+        self._is_ending = False
 
     def start(self) -> None:
         """Start the process, unless it runs."""
@@ -275,10 +294,12 @@ class Launcher:
         """
         for left in reversed(range(ATTEMPTS_MAX)):
             try:
-                child = self._hand_over(start)
+                child = self._ask_staying(start) or self._hand_over(start)
                 try:
                     started(child)
-                    return child.follow(stdout, stderr)
+                    report = child.follow(stdout, stderr)
+                    self._let_stay(child)
+                    return report
                 finally:
                     child.close()
             except LauncherLost:
@@ -287,7 +308,10 @@ class Launcher:
         raise LauncherLost
 
     def begin(self, start: Start) -> Child:
-        """Start a template and return it; nobody follows it. Raises: LauncherLost."""
+        """Start a template and return it; nobody follows it. Raises: LauncherLost.
+
+        Its supervisor is a new one, which knows nothing of other children.
+        """
         for _ in range(ATTEMPTS_MAX - 1):
             try:
                 return self._hand_over(start)
@@ -303,6 +327,8 @@ class Launcher:
         """
         # It may be closed already at the other end.
         with self._lock, contextlib.suppress(OSError):
+            self._is_ending = True
+            self._dismiss()
             if self._socket is not None:
                 self._socket.shutdown(_socket.SHUT_WR)
 
@@ -327,6 +353,7 @@ class Launcher:
     def _begin(self) -> _socket.socket:
         mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._holds = None
+        self._is_ending = False
         # The folder of the package: pathlib is slow to import.
         folder = words.__file__.rpartition("/runwright/")[0]
         # For psutil, which is needed only where there is no /proc.
@@ -348,53 +375,88 @@ class Launcher:
         theirs.close()
         return mine
 
+    def _ask_staying(self, start: Start) -> Child | None:
+        """Hand a child to a supervisor that stays; None when none does. Raises: LauncherLost."""
+        with self._lock:
+            control = self._staying.pop() if self._staying else None
+        if control is None:
+            return None
+        try:
+            return request(start, control)
+        except LauncherLost:
+            with self._lock:
+                # It is the end of the launcher that ends them.
+                self._dismiss()
+            raise
+
+    def _let_stay(self, child: Child) -> None:
+        control = child.leave()
+        if control is None:
+            return
+        with self._lock:
+            is_welcome = self._socket is not None and not self._is_ending
+            if is_welcome and len(self._staying) < STAYING_MAX:
+                self._staying.append(control)
+                return
+        control.close()
+
+    def _dismiss(self) -> None:
+        """Let go of the supervisors that stay, which ends them."""
+        while self._staying:
+            self._staying.pop().close()
+
     def _hand_over(self, start: Start) -> Child:
         """Hand a child over. Raises: LauncherLost, and the next one gets a new launcher."""
         self.start()
         return hand_over(start, self._pass)
 
-    def _pass(self, descriptors: list[int]) -> None:
+    def _pass(self, descriptor: int) -> None:
         with self._lock:
             if self._socket is None:
                 raise BrokenPipeError
             try:
-                pass_on(self._socket, descriptors)
+                pass_on(self._socket, b".", [descriptor])
             except OSError:
                 self._drop()
                 raise
 
     def _drop(self) -> None:
         """Let go of a launcher that is gone."""
+        self._dismiss()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
             _forget(self._pid)
 
 
-def hand_over(start: Start, give: Callable[[list[int]], object]) -> Child:
-    """Hand a child over to whoever gets its descriptors by `give`. Raises: LauncherLost."""
+def hand_over(start: Start, give: Callable[[int], object]) -> Child:
+    """Hand a child over to whoever gets its control socket by `give`. Raises: LauncherLost."""
     mine, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        give(theirs.fileno())
+    except OSError as error:
+        mine.close()
+        raise LauncherLost from error
+    finally:
+        theirs.close()
+    return request(start, mine)
+
+
+def request(start: Start, control: _socket.socket) -> Child:
+    """Ask a supervisor for a child, by its control socket. Raises: LauncherLost."""
     stdout, stdout_end = os.pipe()
     stderr, stderr_end = os.pipe()
-    child = Child(mine, stdout, stderr)
+    child = Child(control, stdout, stderr)
     try:
-        give([theirs.fileno(), stdout_end, stderr_end])
-        theirs.close()
-        mine.sendall(start.frame())
+        frame = start.frame()
+        pass_on(control, frame, [stdout_end, stderr_end])
     except OSError as error:
         child.close()
         raise LauncherLost from error
     finally:
-        theirs.close()
         os.close(stdout_end)
         os.close(stderr_end)
     return child
-
-
-def pass_on(target: _socket.socket, descriptors: Sequence[int]) -> None:
-    """Send descriptors through a socket. Raises: OSError."""
-    rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
-    target.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
 
 
 def _word(source: _socket.socket) -> bytes:

@@ -12,11 +12,10 @@ import _socket
 import marshal
 import os
 import select
-import sys
 import time
 
 from runwright.adapters.cgroups import join
-from runwright.adapters.processes import INT_BYTES, PASSED, SIGKILL, descendants, receive, send
+from runwright.adapters.processes import INT_BYTES, SIGKILL, close, descendants, receive, send
 from runwright.adapters.supervisor import (
     BY_ITSELF,
     LENGTH_BYTES,
@@ -99,10 +98,10 @@ class Keeper(Supervisor):
             return False
         if self.channel.fileno() in events:
             _word, passed = receive(self.channel, 1)
-            if len(passed) != PASSED:
+            if not passed:
                 # Closed, or told to end.
                 return False
-            self._run(passed)
+            self._run(passed[0])
         return bool(self.template) and not self.is_broken
 
     # --------------------------------------------------------------------------- the template
@@ -174,23 +173,22 @@ class Keeper(Supervisor):
 
     # -------------------------------------------------------------------------------- a child
 
-    def _run(self, passed: list[int]) -> None:
+    def _run(self, passed: int) -> None:
         """Let the child that stands ready do what is asked, see it to its end, order the next."""
-        control = _socket.socket(-1, -1, -1, passed[0])
-        self.control = control
-        output = passed[1:]
+        self.control = _socket.socket(-1, -1, -1, passed)
+        frame, output = self._read_request()
         try:
-            self._send_off(control, output)
+            if frame:
+                self._send_off(self.control, frame, output)
         finally:
-            _close(output)
+            close(output)
+            self.control.close()
             self.control = self.channel
-            control.close()
 
-    def _send_off(self, control: _socket.socket, output: list[int]) -> None:
-        frame = self._read_request()
-        if not frame or not self._is_ready():
+    def _send_off(self, control: _socket.socket, frame: bytes, output: list[int]) -> None:
+        if not self._is_ready():
             # Nothing was said, so the conductor knows that nothing was started.
-            self.template = self.template if not frame else 0
+            self.template = 0
             return
         request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
         self.child, self.ready = self.ready, 0
@@ -210,15 +208,7 @@ class Keeper(Supervisor):
             return
         control.send(STARTING)
         started = time.monotonic()
-        try:
-            rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in output)
-            note = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)
-            size = self._at_work().sendmsg([frame], [note])
-            self._at_work().sendall(frame[size:])
-        except OSError:
-            # It was killed before its first step; its status tells.
-            pass
-        _close(output)
+        self._send_on(self._at_work(), frame, output)
         # Forked while this one runs, the next one need not be waited for.
         try:
             self._order()
@@ -267,10 +257,6 @@ class Keeper(Supervisor):
             return b""
         finally:
             door.close()
-
-    def _used(self) -> tuple[float, int]:
-        """Return the processor seconds of its tree, and the peak memory of its largest process."""
-        return self.cpu_s, self.peak
 
     def _reap(self) -> None:
         """Collect what ended; what is left is looked for when the child has ended."""
@@ -332,11 +318,6 @@ class Keeper(Supervisor):
             # Its death is not that of the child that runs.
             self.is_broken = True
         return not self.is_broken
-
-
-def _close(descriptors: list[int]) -> None:
-    while descriptors:
-        os.close(descriptors.pop())
 
 
 def _is_process(pid: int) -> bool:

@@ -16,6 +16,7 @@ import contextlib
 import os
 import threading
 from _queue import Empty, SimpleQueue  # `queue` imports heapq, too
+from _thread import start_new_thread
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -131,6 +132,8 @@ class LocalPlaces:
         """Let go of places that are still open, and tell the launcher to end."""
         for place in self._places:
             place.close()
+            if isinstance(place, CommandPlace):
+                place.join()
         self._places = ()
         if self._workers is not None:
             self._workers.close()
@@ -151,6 +154,8 @@ class _Place:
         self.workers = workers
         self.closed = False
         self._ended: SimpleQueue[Executed | None] = SimpleQueue()
+        #: How many that ended were taken by `wait`.
+        self._taken = 0
 
     def wait(self, timeout_s: float | None) -> list[Executed]:
         """Return what has ended, waiting until something has, `wake` was called or time is up."""
@@ -160,7 +165,9 @@ class _Place:
             ended.append(self._ended.get(timeout=timeout_s))
             while True:
                 ended.append(self._ended.get_nowait())
-        return [each for each in ended if each is not None]
+        taken = [each for each in ended if each is not None]
+        self._taken += len(taken)
+        return taken
 
     def wake(self) -> None:
         """Make `wait` return; safe in a signal handler."""
@@ -197,7 +204,7 @@ class _Crew(_Place):
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._started = 0
         self._stopping = False
 
@@ -209,19 +216,25 @@ class _Crew(_Place):
         for each in work:
             self._waiting.put(each)
         self._started += len(work)
-        while len(self._threads) < min(self.workers, self._started):
-            # A call that never returns must not keep the process from ending.
-            thread = threading.Thread(target=self._serve, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        while self._threads < min(self.workers, self._started):
+            self._threads += 1
+            # A call that never returns does not keep the process from ending. `threading` would
+            # wait here until the thread runs.
+            start_new_thread(self._serve, ())
 
     def _serve(self) -> None:
-        while (work := self._waiting.get()) is not None:
-            if self._stopping:
-                self._ended.put(stopped(work))
-            else:
-                self._ended.put(attempted(work, self._execute))
-                self._rest()
+        try:
+            while (work := self._waiting.get()) is not None:
+                if self._stopping:
+                    self._ended.put(stopped(work))
+                else:
+                    self._ended.put(attempted(work, self._execute))
+                    self._rest()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Do what a thread does last."""
 
     def _rest(self) -> None:
         """Do what can be done until more work comes."""
@@ -233,8 +246,11 @@ class _Crew(_Place):
     def close(self) -> None:
         """Send the threads home."""
         super().close()
+        self._send_home()
+
+    def _send_home(self) -> None:
         self._stopping = True
-        for _ in self._threads:
+        for _ in range(self._threads):
             self._waiting.put(None)
 
 
@@ -260,6 +276,9 @@ class CommandPlace(_Crew):
         self._lock = threading.Lock()
         self._children: set[Child] = set()
         self._killing = False
+        #: How many threads have gone home, and whether the last one has.
+        self._left = 0
+        self._is_left = threading.Event()
 
     def _execute(self, work: Work) -> Executed:
         mine: list[Child] = []
@@ -279,6 +298,15 @@ class CommandPlace(_Crew):
     def _rest(self) -> None:
         self._commands.prepare()
 
+    def _leave(self) -> None:
+        with self._lock:
+            self._left += 1
+            is_last = self._left == self._threads
+        if is_last:
+            self._commands.close()
+            self.closed = True
+            self._is_left.set()
+
     def _end(self, children: Iterable[Child]) -> None:
         for child in children:
             if self._killing:
@@ -294,9 +322,19 @@ class CommandPlace(_Crew):
             self._end(self._children)
 
     def close(self) -> None:
-        """Kill what is under way and send the threads home."""
+        """Kill what is under way and send the threads home.
+
+        The last one, which may have a folder to remove yet, is not waited for: `join` does that.
+        """
+        is_busy = self._taken < self._started
         self.stop(kill=True)
-        super().close()
-        for thread in self._threads:
-            thread.join(JOIN_S)
-        self._commands.close()
+        self._send_home()
+        if not self._threads:
+            self.closed = True
+        elif is_busy:
+            self.join()
+
+    def join(self) -> None:
+        """Wait until the threads of a closed place have gone, and what they made with them."""
+        if not self.closed:
+            self._is_left.wait(JOIN_S)

@@ -35,8 +35,8 @@ SETTLE_S: Final = 0.05
 SEARCH_S: Final = 0.005
 #: Seconds after which who ends them gives up on processes that cannot be killed.
 GIVE_UP_S: Final = 20.0
-#: Descriptors in a request: control socket, stdout, stderr.
-PASSED: Final = 3
+#: Descriptors that come with a request: the write ends of stdout and stderr.
+OUTPUTS: Final = 2
 INT_BYTES: Final = 4
 
 
@@ -64,13 +64,27 @@ def wake_on_child() -> int:
 
 def receive(source: _socket.socket, size: int) -> tuple[bytes, list[int]]:
     """Return the next bytes of a socket and the descriptors that came with the first of them."""
-    data, notes, _flags, _address = source.recvmsg(size, _socket.CMSG_SPACE(PASSED * INT_BYTES))
+    data, notes, _flags, _address = source.recvmsg(size, _socket.CMSG_SPACE(OUTPUTS * INT_BYTES))
     passed: list[int] = []
     for _level, _kind, body in notes:
         passed += memoryview(body)[: len(body) // INT_BYTES * INT_BYTES].cast("i")
     for descriptor in passed:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
     return data, passed
+
+
+def pass_on(target: _socket.socket, data: bytes, descriptors: list[int]) -> None:
+    """Send data through a socket, and descriptors with the first of it. Raises: OSError."""
+    rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
+    sent = target.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    if sent < len(data):
+        target.sendall(data[sent:])
+
+
+def close(descriptors: list[int]) -> None:
+    """Close descriptors, and forget them."""
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def send(pid: int, number: int) -> bool:

@@ -3,6 +3,10 @@
 It is a subreaper, so a descendant that forked twice or left its session is still found. It ends the
 tree when its control socket closes (the conductor died), when its launcher dies, and when the child
 ends. The child is forked before it is needed: up to its last step it stands ready.
+
+When a tree has ended by itself and left nothing, the supervisor stays for another one, with the
+next child ready, and hears of it by the same control socket. Two forks and the pages they copy cost
+more than all the rest, so only the first child in a row pays for both.
 """
 
 from __future__ import annotations
@@ -20,15 +24,16 @@ from runwright.adapters.cgroups import join, remove
 from runwright.adapters.processes import (
     CHILD_SUBREAPER,
     GIVE_UP_S,
-    INT_BYTES,
     IS_LINUX,
-    PASSED,
+    OUTPUTS,
     PDEATHSIG,
     RESTORED,
     SEARCH_S,
     SETTLE_S,
+    close,
     descendants,
     descendants_elsewhere,
+    pass_on,
     receive,
     send,
     wake_on_child,
@@ -51,7 +56,9 @@ STARTING: Final = b"+"
 #: What a conductor says to a supervisor; the end of the stream means kill as well.
 ASK, KILL = b"T", b"K"
 #: The fields of a report, integers in this order on one line.
-FIELDS: Final = "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors".split()
+FIELDS: Final = (
+    "exit signal step errno ended duration_ms cpu_ms peak_kib strays survivors stays".split()
+)
 #: Field `step`: what failed before the program ran, with `errno`.
 STEPS: Final = ("", "fork", "folder", "sandbox", "limits", "program", "namespaces")
 #: Field `ended`: why a supervisor ended its tree.
@@ -77,11 +84,27 @@ class Supervisor:
         sandbox: Sandbox | None,
         groups: str,
     ) -> None:
-        """Fork the child up to its last step."""
+        """Fork the first child up to its last step."""
         prctl(CHILD_SUBREAPER, 1)
         self.conductor = conductor
         self.control = conductor
         self.lifeline = lifeline
+        self._prctl = prctl
+        self._sandbox = sandbox
+        #: True once what was started is a template, which a keeper goes on with.
+        self.keeps = False
+        #: The control group of the tree, when its processes are counted.
+        self.group = f"{groups}{os.getpid()}"
+        self.wake = wake_on_child()
+        self.ends = select.poll()
+        self.ends.register(self.wake, select.POLLIN)
+        self.events = select.poll()
+        self.events.register(self.wake, select.POLLIN)
+        self.events.register(lifeline, select.POLLIN)
+        self._make_ready()
+
+    def _make_ready(self) -> None:
+        """Fork the next child up to its last step. Raises: OSError."""
         #: The wait status of the child, once it has ended.
         self.status: int | None = None
         #: The first reason to end it.
@@ -90,32 +113,19 @@ class Supervisor:
         self.urgent = False
         self.childless = False
         self.killed: set[int] = set()
-        #: True once what was started is a template, which a keeper goes on with.
-        self.keeps = False
-        #: The control group of the tree, when its processes are counted.
-        self.group = f"{groups}{os.getpid()}"
+        #: What all processes of the tree used that were collected here.
+        self.cpu_s, self.peak = 0.0, 0
         self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.trouble, complaint = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            # Only then does the child hear when its supervisor is gone.
-            self.errand.close()
-            _become(errand, complaint, prctl, sandbox, self.group)
+            _become(errand, complaint, self._prctl, self._sandbox, self.group)
         errand.close()
         os.close(complaint)
-        self.wake = wake_on_child()
-        self.ends = select.poll()
-        self.ends.register(self.wake, select.POLLIN)
-        self.events = select.poll()
-        self.events.register(self.wake, select.POLLIN)
-        self.events.register(lifeline, select.POLLIN)
 
     def serve(self, taking: int) -> int:
-        """Take one request and see it to its end; return the exit status of this process."""
-        asked = select.poll()
-        asked.register(CONDUCTOR, select.POLLIN)
-        asked.register(self.lifeline, select.POLLIN)
-        if any(descriptor == self.lifeline for descriptor, _events in asked.poll()):
+        """Take requests and see each to its end; return the exit status of this process."""
+        if not self._is_asked(CONDUCTOR):
             return NOBODY_ASKS
         try:
             data, passed = receive(self.conductor, 1)
@@ -124,39 +134,63 @@ class Supervisor:
         if not data:
             return NOBODY_ASKS
         self.conductor.close()
-        if len(passed) == PASSED:
-            self.supervise(passed, taking)
+        if not passed:
+            return 0
+        self.control = _socket.socket(-1, -1, -1, passed[0])
+        self.events.register(passed[0], select.POLLIN)
+        while self._supervise(taking) and self._is_asked(passed[0]):
+            taking = 0
         return 0
 
-    def supervise(self, passed: list[int], taking: int) -> None:
-        """Send the child on its errand, watch it, end its tree and report."""
-        self.control = _socket.socket(-1, -1, -1, passed[0])
-        frame = self._read_request()
+    def _is_asked(self, where: int) -> bool:
+        """Wait until somebody asks for a child, or the launcher is gone."""
+        asked = select.poll()
+        asked.register(where, select.POLLIN)
+        asked.register(self.lifeline, select.POLLIN)
+        return all(descriptor != self.lifeline for descriptor, _events in asked.poll())
+
+    def _supervise(self, taking: int) -> bool:
+        """Send the child on its errand and see it to its end; say whether to stay for another."""
+        frame, output = self._read_request()
         if not frame:
-            return
-        request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
-        self.events.register(passed[0], select.POLLIN)
+            return False
         self.control.send(STARTING)
         started = time.monotonic()
-        rights = memoryview(bytearray(2 * INT_BYTES)).cast("i")
-        rights[0], rights[1] = passed[1:]
+        self._send_on(self.errand, frame, output)
+        # Only now: making the next one ready would compete with the child for the processor.
+        if taking:
+            os.write(taking, b".")
+        request = marshal.loads(frame[LENGTH_BYTES:])  # noqa: S302 - written by our conductor
+        self.keeps = request["keeps"]
+        if self.keeps:
+            return False
+        if not self.see_to_end(request, started):
+            return False
+        # The conductor first: it was woken for this processor, and a fork is long.
+        os.sched_yield()
+        self.errand.close()
+        os.close(self.trouble)
         try:
-            note = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)
-            sent = self.errand.sendmsg([frame], [note])
-            self.errand.sendall(frame[sent:])
+            self._make_ready()
+        except OSError:
+            # Whoever asks next is told by the socket, which closes.
+            return False
+        return True
+
+    def _send_on(self, door: _socket.socket, frame: bytes, output: list[int]) -> None:
+        """Hand a child what it is to become, and the ends of its output."""
+        try:
+            pass_on(door, frame, output)
         except OSError:
             # The child was killed before it became the program; its status tells.
-            pass
-        # Only now: making the next one ready would compete with the child for the processor.
-        os.write(taking, b".")
-        for descriptor in passed[1:]:
-            os.close(descriptor)
-        self.keeps = request["keeps"]
-        if not self.keeps:
-            self.see_to_end(request, started)
+            return
+        finally:
+            close(output)
+        # Who is woken by a message waits for the processor of who sent it.
+        os.sched_yield()
 
-    def see_to_end(self, request: dict[str, Any], started: float) -> None:
-        """Watch the child, end its tree and report."""
+    def see_to_end(self, request: dict[str, Any], started: float) -> bool:
+        """Watch the child, end its tree and report; say whether nothing is left of it."""
         self._watch(started + request["timeout_s"] if request["timeout_s"] else None)
         if self.ended in (TIMEOUT, STOPPED) and not self.urgent:
             self._ask(request["grace_s"])
@@ -167,31 +201,36 @@ class Supervisor:
         complaint = (*map(int, self._complaint().split()), 0, 0, 0)
         # At T2 its keeper counted them, and what is killed here is bubblewrap and the keeper.
         strays = complaint[2] if request["spaces"] else len(self.killed - {self.child})
-        self._tell(complaint, duration_ms, strays, survivors)
+        # What took more than a child to hold, or left anything, is not gone on with.
+        is_plain = not (request["tasks"] or request["spaces"] or survivors or complaint[0])
+        stays = is_plain and self.ended == BY_ITSELF and not self.urgent
+        self._tell(complaint, duration_ms, strays, survivors, stays=stays)
         if request["tasks"]:
             remove(self.group)
+        return stays
 
     def _complaint(self) -> bytes:
         """Return what failed before the program ran; nothing can be writing any more."""
         return os.read(self.trouble, 64)
 
-    def _used(self) -> tuple[float, int]:
-        """Return the processor seconds of the tree, and the peak memory of its largest process."""
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime, used.ru_maxrss
+    def _read_request(self) -> tuple[bytes, list[int]]:
+        """Return the frame of a request, and the ends of its output.
 
-    def _read_request(self) -> bytes:
-        """Return the frame of the request; nothing when the conductor died before it was whole."""
-        data = b""
-        size = LENGTH_BYTES
-        while len(data) < size:
-            piece = self.control.recv(size - len(data))
-            if not piece:
-                return b""
-            data += piece
-            if len(data) == LENGTH_BYTES:
-                size += int.from_bytes(data, "big")
-        return data
+        The frame is empty when the conductor went away before it was whole.
+        """
+        try:
+            frame, output = receive(self.control, READ_BYTES)
+            while output and len(frame) < frame_size(frame):
+                piece = self.control.recv(READ_BYTES)
+                if not piece:
+                    break
+                frame += piece
+        except OSError:
+            return b"", []
+        if len(output) == OUTPUTS and len(frame) == frame_size(frame):
+            return frame, output
+        close(output)
+        return b"", []
 
     def _watch(self, deadline: float | None) -> None:
         """Wait until the child has ended or there is a reason to end it."""
@@ -252,12 +291,14 @@ class Supervisor:
         """Collect every descendant that ended and was left to this process."""
         while not self.childless:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 self.childless = True
                 return
             if pid == 0:
                 return
+            self.cpu_s += used.ru_utime + used.ru_stime
+            self.peak = max(self.peak, used.ru_maxrss)
             if pid == self.child:
                 self.status = status
 
@@ -283,10 +324,15 @@ class Supervisor:
         return descendants_elsewhere(self.child)
 
     def _tell(
-        self, complaint: tuple[int, ...], duration_ms: int, strays: int, survivors: int
+        self,
+        complaint: tuple[int, ...],
+        duration_ms: int,
+        strays: int,
+        survivors: int,
+        *,
+        stays: bool,
     ) -> None:
         """Report to the conductor, if it is still there."""
-        cpu_s, peak = self._used()
         code = -1 if self.status is None else os.waitstatus_to_exitcode(self.status)
         values = {
             "exit": code if code >= 0 else -1,
@@ -295,15 +341,23 @@ class Supervisor:
             "errno": complaint[1],
             "ended": self.ended,
             "duration_ms": duration_ms,
-            "cpu_ms": round(cpu_s * 1000),
-            "peak_kib": peak if IS_LINUX else peak // 1024,
+            "cpu_ms": round(self.cpu_s * 1000),
+            "peak_kib": self.peak if IS_LINUX else self.peak // 1024,
             "strays": strays,
             "survivors": survivors,
+            "stays": int(stays),
         }
         try:
             self.control.send(report(values))
         except OSError:
             return
+
+
+def frame_size(begun: bytes) -> int:
+    """Return how long a frame is, or its length alone while that is not there."""
+    if len(begun) < LENGTH_BYTES:
+        return LENGTH_BYTES
+    return LENGTH_BYTES + int.from_bytes(begun[:LENGTH_BYTES], "big")
 
 
 def report(values: dict[str, int]) -> bytes:
@@ -330,9 +384,13 @@ def _become(
         os.umask(0o077)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
+        # Nothing of the supervisor's: what it holds must end with it alone.
+        low, high = sorted((errand.fileno(), complaint))
+        os.closerange(3, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
         frame, output = receive(errand, READ_BYTES)
-        size = LENGTH_BYTES + int.from_bytes(frame[:LENGTH_BYTES], "big")
-        while len(frame) < size:
+        while len(frame) < frame_size(frame):
             piece = errand.recv(READ_BYTES)
             if not piece:
                 os._exit(127)
@@ -343,8 +401,8 @@ def _become(
         if request["keeps"]:
             # A template hears of its errands there.
             os.dup2(errand.fileno(), 0)
-        os.closerange(3, complaint)
-        os.closerange(complaint + 1, os.sysconf("SC_OPEN_MAX"))
+        close(output)
+        errand.close()
         if request["spaces"]:
             step = "namespaces"
             _enter(request, complaint, prctl, sandbox, group)

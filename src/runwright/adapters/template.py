@@ -22,7 +22,7 @@ import sys
 import time
 from importlib import import_module
 
-from runwright.adapters.processes import INT_BYTES, PASSED
+from runwright.adapters.processes import INT_BYTES, OUTPUTS
 from runwright.adapters.sandbox import Sandbox
 from runwright.adapters.supervisor import LENGTH_BYTES, READ_BYTES, STEPS
 
@@ -235,7 +235,7 @@ class _Run:
 
     def _await(self) -> tuple[dict[str, Any], list[int]]:
         data, notes, _flags, _address = self.door.recvmsg(
-            READ_BYTES, _socket.CMSG_SPACE(PASSED * INT_BYTES)
+            READ_BYTES, _socket.CMSG_SPACE(OUTPUTS * INT_BYTES)
         )
         frame = data
         size = LENGTH_BYTES + int.from_bytes(frame[:LENGTH_BYTES], "big")

@@ -30,8 +30,8 @@ from runwright.adapters.children import (
     Report,
     Start,
     hand_over,
-    pass_on,
 )
+from runwright.adapters.processes import pass_on
 from runwright.adapters.scratch import MODE, remove
 from runwright.kernel.canonical import digest_of
 from runwright.kernel.ports import Clock
@@ -316,7 +316,7 @@ class Template:
         Returns None when its supervisor was killed. Raises: LauncherLost when it did not start.
         """
         try:
-            child = hand_over(start, lambda passed: pass_on(self._child.control, passed))
+            child = hand_over(start, lambda passed: pass_on(self._child.control, b".", [passed]))
             try:
                 started(child)
                 return child.follow(stdout, stderr)
