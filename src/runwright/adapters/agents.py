@@ -34,6 +34,8 @@ class FileKeyring:
         """Use a folder, which is made with the first key."""
         self._folder = folder
         self._loaded: dict[Path, Ed25519PrivateKey] = {}
+        #: The public halves of those.
+        self._publics: dict[Path, str] = {}
         #: Agent -> the path of its current key.
         self._paths: dict[str, Path] = {}
 
@@ -58,8 +60,8 @@ class FileKeyring:
 
     def sign(self, agent: str, key: str, data: bytes) -> bytes | None:
         """Return a signature; None when the key is not kept here. Raises: refused, usage."""
-        for _, private in self._kept(agent):
-            if _public(private) == key:
+        for path, private in self._kept(agent):
+            if self._publics.get(path) == key:
                 return private.sign(data)
         return None
 
@@ -93,6 +95,7 @@ class FileKeyring:
     def _load(self, path: Path) -> Ed25519PrivateKey:
         if path not in self._loaded:
             self._loaded[path] = load_seal_key(path)
+            self._publics[path] = _public(self._loaded[path])
         return self._loaded[path]
 
     def _current(self, agent: str) -> Path:

@@ -17,6 +17,7 @@ import resource
 import stat
 import sys
 import time
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -128,9 +129,11 @@ class Commands:
         self._scratch = scratch
         self._private = private
         self._ahead = 0
-        #: One attempt comes after the other; what the last one left, to be removed behind it.
+        #: One attempt comes after the other; what the last ones left, to be removed behind them.
         self._is_alone = False
-        self._left: tuple[Scratch, Template | None] | None = None
+        self._left: list[tuple[Scratch, Template | None]] = []
+        #: Held while a thread beside removes some of it.
+        self._removing = allocate_lock()
         self._templates = templates
         self._reserve = Reserve(scratch)
 
@@ -146,7 +149,12 @@ class Commands:
             check_grants(command, self._private)
             source = b"" if command.script is None else check_script(command.script)
             held = self._warm(command, held, source, started)
-            executed = self._supervised(work, command, held, masker, started)
+
+            def begun(child: Child) -> None:
+                started(child)
+                self._tidy_beside()
+
+            executed = self._supervised(work, command, held, masker, begun)
         except NotStarted as refusal:
             outcome = Outcome(
                 key=work.plan.key,
@@ -171,11 +179,13 @@ class Commands:
         self._is_alone = count > 0
 
     def prepare(self) -> None:
-        """Remove what the last attempt left, and make ahead what the next one needs.
+        """Make ahead what the next attempt needs, and give back what the last one had lent.
 
-        Nothing may be under way. It is done while what came of the last one is being recorded.
+        Nothing may be under way. It is done while what came of the last one is being recorded, and
+        is waited for: what can be removed later is removed beside the next one.
         """
-        self._tidy()
+        if self._ahead <= 0 or any(template is not None for _scratch, template in self._left):
+            self._tidy()
         if self._ahead > 0:
             self._reserve.fill()
             if self._templates is not None:
@@ -184,12 +194,26 @@ class Commands:
     def close(self) -> None:
         """Remove what is left, and what was made ahead."""
         self._tidy()
-        self._reserve.clear()
+        with self._removing:
+            self._reserve.clear()
 
     def _tidy(self) -> None:
-        left, self._left = self._left, None
-        if left is not None:
-            _remove(*left)
+        left, self._left = self._left, []
+        for each in left:
+            _remove(*each)
+
+    def _tidy_beside(self) -> None:
+        """Remove what is left in a thread of its own, unless the last one is still busy."""
+        if self._left and self._removing.acquire(blocking=False):
+            left, self._left = self._left, []
+            start_new_thread(self._remove_beside, (left,))
+
+    def _remove_beside(self, left: list[tuple[Scratch, Template | None]]) -> None:
+        try:
+            for each in left:
+                _remove(*each)
+        finally:
+            self._removing.release()
 
     def _warm(
         self, command: Command, held: Held, source: bytes, started: Callable[[Child], object]
@@ -250,7 +274,7 @@ class Commands:
                     ending = _Ending("failed", "result", str(error))
         finally:
             if self._is_alone:
-                self._left = scratch, held.template
+                self._left.append((scratch, held.template))
             else:
                 _remove(scratch, held.template)
         outcome = Outcome(

@@ -323,7 +323,7 @@ class SignerMemory:
         try:
             written = os.pwrite(file, data, place * SLOT_SIZE)
             require(written == len(data), "a slot is written at once")
-            os.fsync(file)
+            _sync_data(file)
         finally:
             os.close(file)
         if is_new:
@@ -464,6 +464,10 @@ class FileSigner:
 
 
 # ----------------------------------------------------------------------------------------- files
+
+
+#: What a slot needs to be read again, its length included, and not when it was written.
+_sync_data: Final = getattr(os, "fdatasync", os.fsync)
 
 
 def make_folder(folder: Path) -> None:

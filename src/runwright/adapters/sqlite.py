@@ -14,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -105,6 +105,7 @@ class SqliteStore:
         self.path = path
         self._tables = {table.name: table for table in tables}
         self._upserts: dict[tuple[Any, ...], tuple[str, tuple[str, ...]]] = {}
+        self._queries: dict[_Asked, tuple[str, Sequence[str]]] = {}
         #: About the bytes that stand in the log alone; None while commits merge them.
         self._unmerged: int | None = None
         exists = path.exists()
@@ -428,28 +429,40 @@ class SqliteStore:
         columns: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Return rows whose columns equal `where` and lie above `after`."""
-        where, after, held = where or {}, after or {}, self._table(table)
+        where, after = where or {}, after or {}
+        nulls = tuple([name for name, value in where.items() if value is None])
+        asked = _Asked(table, (*where,), nulls, order, limit, (*after,), (*columns,))
+        known = self._queries.get(asked)
+        if known is None:
+            known = self._queries[asked] = self._query(asked)
+        statement, shown = known
+        values = [value for value in where.values() if value is not None]
+        values += after.values()
+        return [dict(zip(shown, row, strict=True)) for row in self._one(statement, values)]
+
+    def _query(self, asked: _Asked) -> tuple[str, Sequence[str]]:
+        """Return the statement that asks for rows, and the columns that it gives."""
+        held, order = self._table(asked.table), asked.order
         by = [order.removeprefix("-")] if order else []
-        unknown = {*where, *after, *by, *columns} - set(held.columns)
-        require(not unknown, f"table {table} has no columns {sorted(unknown)}")
-        require(not set(after) & set(held.types), f"{sorted(after)} have no order on every store")
-        shown = columns or held.columns
-        names = [f'"{name}"' for name in shown]
+        unknown = {*asked.where, *asked.after, *by, *asked.columns} - set(held.columns)
+        require(not unknown, f"table {asked.table} has no columns {sorted(unknown)}")
+        lacking = set(asked.after) & set(held.types)
+        require(not lacking, f"{sorted(asked.after)} have no order on every store")
+        shown = asked.columns or held.columns
+        names = ", ".join(f'"{name}"' for name in shown)
         # Names of tables and columns are checked against the schema; values are always bound.
-        statement = f'SELECT {", ".join(names)} FROM "{table}"'  # noqa: S608
+        statement = f'SELECT {names} FROM "{asked.table}"'  # noqa: S608
         tests = [
-            f'"{name}" IS NULL' if value is None else f'"{name}" = ?'
-            for name, value in where.items()
+            f'"{name}" IS NULL' if name in asked.nulls else f'"{name}" = ?' for name in asked.where
         ]
-        tests += [f'"{name}" > ?' for name in after]
+        tests += [f'"{name}" > ?' for name in asked.after]
         if tests:
             statement += " WHERE " + " AND ".join(tests)
         if order:
-            statement += f' ORDER BY "{order.removeprefix("-")}"' + (" DESC" * (order[0] == "-"))
-        if limit:
-            statement += f" LIMIT {int(limit)}"
-        values = [value for value in where.values() if value is not None] + [*after.values()]
-        return [dict(zip(shown, row, strict=True)) for row in self._one(statement, values)]
+            statement += f' ORDER BY "{by[0]}"' + (" DESC" * (order[0] == "-"))
+        if asked.limit:
+            statement += f" LIMIT {int(asked.limit)}"
+        return statement, shown
 
     def version(self) -> int:
         """Return the version of the schema."""
@@ -474,6 +487,19 @@ class SqliteStore:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+
+class _Asked(NamedTuple):
+    """By which statement rows are asked for."""
+
+    table: str
+    where: tuple[str, ...]
+    #: Those of `where` that are to be NULL.
+    nulls: tuple[str, ...]
+    order: str
+    limit: int
+    after: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 def _shape(row: Row) -> tuple[Any, ...]:

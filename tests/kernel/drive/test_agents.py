@@ -119,6 +119,40 @@ def test_a_record_is_signed_in_the_commit_of_its_seal(desk: Desk) -> None:
     assert broken(desk.verify()) == set()
 
 
+def test_once_a_seal_has_read_the_keys_a_record_is_signed_in_its_own_commit(desk: Desk) -> None:
+    desk.new()
+    desk.record("FINN")
+    desk.writer.seal()
+    seq = desk.record("FINN")
+    (_, signed) = desk.signatures()
+    assert (signed["seq"], bool(signed["value"])) == (seq, True)
+    # A key that came since is read again before it is used.
+    desk.clock.advance(1)
+    _, new = desk.rotate()
+    seq = desk.record("FINN")
+    assert desk.signatures()[-1] == {"seq": seq, "agent": "FINN", "key": "", "value": ""}
+    desk.writer.seal()
+    assert desk.signatures()[-1]["key"] == new.fingerprint
+    assert broken(desk.verify()) == set()
+
+
+def test_a_key_that_cannot_be_read_keeps_no_record_from_being_written(desk: Desk) -> None:
+    """What happened is recorded; the seal, which is to sign it, says why it cannot."""
+    desk.new()
+    desk.record("FINN")
+    desk.writer.seal()
+    desk.keyring._loaded.clear()
+    path = desk.base / "keys" / "agents" / "FINN.key"
+    path.chmod(0o644)
+    seq = desk.record("FINN")
+    assert desk.signatures()[-1] == {"seq": seq, "agent": "FINN", "key": "", "value": ""}
+    with pytest.raises(Usage, match="may be read by others"):
+        desk.writer.seal()
+    path.chmod(0o600)
+    desk.writer.seal()
+    assert broken(desk.verify()) == set()
+
+
 def test_a_seal_without_waiting_rows_writes_none(desk: Desk) -> None:
     desk.new()
     desk.writer.commit([Draft(body=ClockStepped(step_ms=3000))])

@@ -122,28 +122,43 @@ def key_of(row: Mapping[str, Any]) -> AgentKey:
     return AgentKey(**{name: row[name] for name in AgentKey.__struct_fields__})
 
 
-def signatures(store: Store, keyring: Keyring, waiting: Sequence[Mapping[str, Any]]) -> list[Row]:
+def signatures(
+    store: Store,
+    keyring: Keyring,
+    waiting: Sequence[Mapping[str, Any]],
+    *,
+    known: dict[str, list[AgentKey]],
+) -> list[Row]:
     """Return the rows of signatures over leaf hashes; what no key can sign goes on waiting.
 
-    The newest key that was in force when the record was made signs it.
+    `known` gets the keys of the agents that are not in it, the newest first.
     """
-    known: dict[str, list[AgentKey]] = {}
     rows = []
     for row in waiting:
-        agent, seq = row["agent"], row["seq"]
-        stored = next(iter(store.entries(seq, seq + 1)), None)
+        stored = next(iter(store.entries(row["seq"], row["seq"] + 1)), None)
         if stored is None:
             continue
+        agent = row["agent"]
         if agent not in known:
             known[agent] = sorted(keys_of(store, agent), key=lambda key: -key.from_ms)
-        at_ms = decode(stored.raw).ts
-        for key in known[agent]:
-            made = keyring.sign(agent, key.key, stored.leaf) if agent_key_held(key, at_ms) else None
-            if made is not None:
-                signed = {"seq": seq, "key": key.fingerprint, "value": made.hex()}
-                rows.append(Row("signature", signed, update=True))
-                break
+        made = signature(keyring, known[agent], stored.leaf, at_ms=decode(stored.raw).ts)
+        if made:
+            rows.append(Row("signature", {"seq": row["seq"], **made}, update=True))
     return rows
+
+
+def signature(
+    keyring: Keyring, keys: Iterable[AgentKey], leaf: bytes, *, at_ms: int
+) -> Mapping[str, str]:
+    """Return the key and the value of a signature over a leaf hash; empty when no key can sign it.
+
+    Of the keys of an agent, the newest first, one that was in force when the record was made signs.
+    """
+    for key in keys:
+        made = keyring.sign(key.agent, key.key, leaf) if agent_key_held(key, at_ms) else None
+        if made is not None:
+            return {"key": key.fingerprint, "value": made.hex()}
+    return {}
 
 
 def _ended(key: AgentKey, now_ms: int) -> AgentKey:

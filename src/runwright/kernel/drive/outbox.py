@@ -140,19 +140,19 @@ class Outbox:
 
         A paper that waits for a seal is not waited for: whoever seals pumps again.
         """
-        going = self._names() if self.waiting else []
+        going = self._going() if self.waiting else {}
         self.waiting, next_ms = False, list[int]()
         while going:
-            written, more, left = list[Row](), list[str](), dict[str, int]()
-            for name in going:
-                page = self._page(name)
+            written, more, left = list[Row](), dict[str, None](), dict[str, int]()
+            for name, rows in going.items():
+                page = self._page(name, rows)
                 written += page.written
                 left[name] = page.left
                 self.waiting = self.waiting or page.is_blocked
                 if page.due_ms is not None:
                     next_ms.append(page.due_ms)
                 if page.left == READ_MAX and not page.is_blocked:
-                    more.append(name)
+                    more[name] = None
             if written:
                 self._writer.commit(rows=written)
                 self._forget(left)
@@ -167,17 +167,24 @@ class Outbox:
             for name, count in left.items():
                 self._open[name] = max(0, self._open.get(name, 0) - count)
 
-    def _names(self) -> list[str]:
-        """Return the sinks, also one that papers name and that there is not."""
-        first = self._store.rows(
-            "paper", {"state": "open"}, order="seq", limit=READ_MAX, columns=("sink",)
-        )
-        return list(dict.fromkeys([*(row["sink"] for row in first), *self._sinks]))
+    def _going(self) -> Mapping[str, list[dict[str, Any]] | None]:
+        """Return the sinks, also one that papers name and that there is not, with their papers.
 
-    def _page(self, name: str) -> _Page:
+        None where not all that wait for a sink were read.
+        """
+        first = self._store.rows("paper", {"state": "open"}, order="seq", limit=READ_MAX)
+        if len(first) == READ_MAX:
+            return dict.fromkeys([*(row["sink"] for row in first), *self._sinks])
+        by_sink: dict[str, list[dict[str, Any]]] = {}
+        for row in first:
+            by_sink.setdefault(row["sink"], []).append(row)
+        return by_sink
+
+    def _page(self, name: str, rows: list[dict[str, Any]] | None) -> _Page:
         """Deliver the next papers of one sink, in order, until one has to wait."""
-        wanted = {"state": "open", "sink": name}
-        rows = self._store.rows("paper", wanted, order="seq", limit=READ_MAX)
+        if rows is None:
+            wanted = {"state": "open", "sink": name}
+            rows = self._store.rows("paper", wanted, order="seq", limit=READ_MAX)
         rows.sort(key=lambda row: (row["seq"], row["idx"]))
         free, due_ms = self._free(name, rows)
         takes_many = getattr(self._sinks.get(name), "is_batched", False)

@@ -7,7 +7,7 @@ store holds is then for the next start to find out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from runwright.kernel.errors import (
@@ -24,6 +24,7 @@ from runwright.kernel.record.entries import (
     FOLDED,
     SEALED_AT_ONCE,
     Actor,
+    AgentKey,
     ClockStepped,
     Draft,
     LedgerAdopted,
@@ -92,6 +93,10 @@ class Writer:
         self._is_urgent = False
         #: What entries make of the tables; a conductor puts in one that knows its workloads.
         self.fold: Fold = fold_acts
+        #: Agent -> its keys, the newest first, as a seal has read them.
+        self._keys: dict[str, list[AgentKey]] = {}
+        #: Whether a record in the store may wait for the signature of its agent.
+        self._is_unsigned = True
         #: Hears of rows as they are staged; a conductor puts in what remembers some of them.
         self.note: Callable[[Sequence[Row]], object] = len
         self._unsealed_since_s = clock.monotonic_s()
@@ -191,6 +196,7 @@ class Writer:
         except RunwrightError as error:
             # The store went away while it was asked, and what happened is not to be lost with it.
             failure = error
+        more = self._signed(more, appended)
         # After the fold, which may ask for a table and so have written what was staged before.
         staged = self._staged
         staged.entries.extend(appended.entries)
@@ -277,14 +283,49 @@ class Writer:
         finally:
             self._lease.release()
 
+    def _signed(self, rows: list[Row], appended: Appended) -> list[Row]:
+        """Return rows with those signatures of agents in them that can be made without reading.
+
+        The others are made at the next seal.
+        """
+        if any(row.table == "agent_key" for row in rows):
+            self._keys.clear()
+        places = {stored.seq: place for place, stored in enumerate(appended.entries)}
+        for index, row in enumerate(rows):
+            if row.table != "signature" or row.update:
+                continue
+            made: Mapping[str, str] = {}
+            place, keys = places.get(row.values["seq"]), self._keys.get(row.values["agent"])
+            if place is not None and keys:
+                leaf, at_ms = appended.entries[place].leaf, appended.decoded[place].ts
+                made = self._signature(keys, leaf, at_ms)
+            self._is_unsigned = self._is_unsigned or not made
+            rows[index] = Row(row.table, {**row.values, **made})
+        return rows
+
+    def _signature(self, keys: Sequence[AgentKey], leaf: bytes, at_ms: int) -> Mapping[str, str]:
+        if self.keyring is None:
+            return {}
+        from runwright.kernel.drive.agents import signature  # lazy: only when something waits
+
+        try:
+            return signature(self.keyring, keys, leaf, at_ms=at_ms)
+        except RunwrightError:
+            # What happened is recorded all the same, and the seal says why it cannot be signed.
+            return {}
+
     def _signatures(self) -> list[Row]:
         """Return the signatures of agents that wait, as rows of the commit of a seal."""
-        waiting = self._store.rows("signature", {"value": ""}) if self.keyring else []
-        if not waiting or self.keyring is None:
+        if self.keyring is None or not self._is_unsigned:
             return []
-        from runwright.kernel.drive.agents import signatures  # lazy: only when something waits
+        waiting = self._store.rows("signature", {"value": ""})
+        made: list[Row] = []
+        if waiting:
+            from runwright.kernel.drive.agents import signatures  # lazy: only when something waits
 
-        return signatures(self._store, self.keyring, waiting)
+            made = signatures(self._store, self.keyring, waiting, known=self._keys)
+        self._is_unsigned = len(made) < len(waiting)
+        return made
 
     def _write(self, batch: Batch) -> None:
         try:
