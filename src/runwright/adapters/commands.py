@@ -34,7 +34,7 @@ from runwright.adapters.children import (
     Report,
     Start,
 )
-from runwright.adapters.scratch import Reserve, ResultUnreadable, Scratch
+from runwright.adapters.scratch import ResultUnreadable, Scratch
 from runwright.kernel.canonical import commitment, encode, exact
 from runwright.kernel.errors import NotCanonical, Refused
 from runwright.kernel.ports import Clock, Work
@@ -135,7 +135,6 @@ class Commands:
         #: Held while a thread beside removes some of it.
         self._removing = allocate_lock()
         self._templates = templates
-        self._reserve = Reserve(scratch)
 
     def execute(self, work: Work, started: Callable[[Child], object]) -> Executed:
         """Execute one attempt to its end; `started` gets the child, to stop it."""
@@ -174,28 +173,26 @@ class Commands:
         return msgspec.structs.replace(executed, outcome=outcome)
 
     def expect(self, count: int) -> None:
-        """Know that so many come one by one: a scratch folder can be made between two of them."""
+        """Know that so many come one by one: what one left can be removed beside the next."""
         self._ahead = count
         self._is_alone = count > 0
 
     def prepare(self) -> None:
-        """Make ahead what the next attempt needs, and give back what the last one had lent.
+        """Give back the template that the last attempt was forked from, and look after the next.
 
-        Nothing may be under way. It is done while what came of the last one is being recorded, and
-        is waited for: what can be removed later is removed beside the next one.
+        Nothing may be under way. It is done while what came of the last one is being recorded; all
+        that can wait waits until the conductor does, with which it shares an interpreter.
         """
-        if self._ahead <= 0 or any(template is not None for _scratch, template in self._left):
+        if any(template is not None for _scratch, template in self._left):
             self._tidy()
-        if self._ahead > 0:
-            self._reserve.fill()
-            if self._templates is not None:
-                self._templates.look_ahead()
+        if self._ahead > 0 and self._templates is not None:
+            self._templates.look_ahead()
 
     def close(self) -> None:
-        """Remove what is left, and what was made ahead."""
+        """Remove what is left."""
         self._tidy()
         with self._removing:
-            self._reserve.clear()
+            return
 
     def _tidy(self) -> None:
         left, self._left = self._left, []
@@ -257,7 +254,7 @@ class Commands:
         try:
             name = f"{work.run[:NAME_LENGTH]}-{work.attempt}"
             base = held.template.folder if held.template else self._scratch
-            scratch = Scratch(base, name, self._reserve)
+            scratch = Scratch(base, name)
         except OSError as error:
             if held.template:
                 held.template.give_back(is_clean=False)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the last threads of a closed place have.
 JOIN_S: Final = 30.0
+#: Seconds after which what is left of a round is removed.
+REST_S: Final = 0.05
 
 
 class LocalPlaces:
@@ -279,6 +281,8 @@ class CommandPlace(_Crew):
         #: How many threads have gone home, and whether the last one has.
         self._left = 0
         self._is_left = threading.Event()
+        #: Somebody waits for that.
+        self._is_hurried = threading.Event()
 
     def _execute(self, work: Work) -> Executed:
         mine: list[Child] = []
@@ -303,6 +307,8 @@ class CommandPlace(_Crew):
             self._left += 1
             is_last = self._left == self._threads
         if is_last:
+            # The conductor has a round to end, and would have to share its interpreter.
+            self._is_hurried.wait(REST_S)
             self._commands.close()
             self.closed = True
             self._is_left.set()
@@ -324,7 +330,7 @@ class CommandPlace(_Crew):
     def close(self) -> None:
         """Kill what is under way and send the threads home.
 
-        The last one, which may have a folder to remove yet, is not waited for: `join` does that.
+        The last one, which may have a folder to remove, does so later; `join` waits for it.
         """
         is_busy = self._taken < self._started
         self.stop(kill=True)
@@ -337,4 +343,5 @@ class CommandPlace(_Crew):
     def join(self) -> None:
         """Wait until the threads of a closed place have gone, and what they made with them."""
         if not self.closed:
+            self._is_hurried.set()
             self._is_left.wait(JOIN_S)

@@ -6,7 +6,6 @@ them inside each other. None of that may lead outside, block or stop the removal
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from pathlib import Path
@@ -25,19 +24,15 @@ class ResultUnreadable(Exception):
 class Scratch:
     """The folder of one attempt."""
 
-    def __init__(self, base: Path, name: str, reserve: Reserve | None = None) -> None:
-        """Make the folder, in place of what an attempt of that name left behind.
-
-        One that is in reserve becomes it.
-        """
+    def __init__(self, base: Path, name: str) -> None:
+        """Make the folder, in place of what an attempt of that name left behind."""
         self.path = os.path.join(base, name)  # noqa: PTH118 - strings are what the child gets
         self.config = f"{self.path}/config.json"
         self.result = f"{self.path}/result.json"
-        if reserve is not None and reserve.give(self.path):
-            return
-        os.makedirs(base, MODE, exist_ok=True)  # noqa: PTH103 - as above
         try:
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
+        except FileNotFoundError:
+            os.makedirs(self.path, MODE)  # noqa: PTH103 - as above
         except FileExistsError:
             remove(self.path)
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
@@ -79,47 +74,6 @@ class Scratch:
     def remove(self) -> bool:
         """Remove the folder; False when something in it could not be removed."""
         return remove(self.path)
-
-
-class Reserve:
-    """A folder for the next attempt, made while what came of the one before is being recorded.
-
-    File systems are slow at making folders and files and quick at giving them another name. It is
-    there only while nothing executes that could reach it, and plant something in it.
-    """
-
-    def __init__(self, base: Path) -> None:
-        """Hold nothing yet."""
-        self._path = f"{base}/reserve-{os.getpid()}"
-        self._is_there = False
-
-    def fill(self) -> None:
-        """Make the folder and its configuration, unless it is there."""
-        if self._is_there:
-            return
-        # What fails here fails again, by name, when the folder is needed.
-        with contextlib.suppress(OSError):
-            os.mkdir(self._path, MODE)  # noqa: PTH102 - strings, as above
-            self._is_there = True
-            os.close(_make(f"{self._path}/config.json"))
-
-    def give(self, path: str) -> bool:
-        """Let the folder have another name; False when there is none."""
-        if not self._is_there:
-            return False
-        self._is_there = False
-        try:
-            os.rename(self._path, path)  # noqa: PTH104 - strings, as above
-        except OSError:
-            remove(self._path)
-            return False
-        return True
-
-    def clear(self) -> None:
-        """Remove the folder."""
-        if self._is_there:
-            self._is_there = False
-            remove(self._path)
 
 
 def _make(path: str) -> int:
