@@ -78,15 +78,17 @@ class Start(msgspec.Struct, frozen=True):
 
     def frame(self) -> bytes:
         """Return the request as its length and its bytes."""
+        # As `os.fsencode` does it, which takes three times as long for a dozen of words.
+        coded = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
         body = marshal.dumps(
             {
-                "program": os.fsencode(self.program),
-                "argv": [os.fsencode(word) for word in self.argv],
+                "program": self.program.encode(*coded),
+                "argv": [word.encode(*coded) for word in self.argv],
                 "environment": {
-                    os.fsencode(name): os.fsencode(value)
+                    name.encode(*coded): value.encode(*coded)
                     for name, value in self.environment.items()
                 },
-                "folder": os.fsencode(self.folder),
+                "folder": self.folder.encode(*coded),
                 "limits": [tuple(limit) for limit in self.limits],
                 "timeout_s": float(self.timeout_s),
                 "grace_s": float(self.grace_s),

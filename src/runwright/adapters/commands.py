@@ -72,6 +72,8 @@ USAGE_MAX: Final = 512
 SALT_BYTES: Final = 32
 #: Bytes of a script hashed at once.
 HASH_BYTES: Final = 1 << 18
+#: Neither through a link nor waiting for the writer of a pipe.
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 #: Why a run was cold whose template went away.
 LOST: Final = "its template ended before it could fork"
 #: Characters of a run id in the name of its scratch folder.
@@ -545,6 +547,10 @@ def check_script(script: Script) -> bytes:
 
     Raises: NotStarted, outside-root or changed.
     """
+    unchanged = _as_planned(script)
+    if unchanged is not None:
+        return unchanged
+    # Something is not as it was, or cannot be told at once: find out what.
     resolved = os.path.realpath(script.path)
     root = os.path.realpath(script.root)
     if os.path.commonpath((resolved, root)) != root:
@@ -564,21 +570,46 @@ def check_script(script: Script) -> bytes:
     return source
 
 
-def _digest_of_file(path: str) -> tuple[str, bytes]:
-    """Return the digest of a plain file, opened once, and its first bytes.
+def _as_planned(script: Script) -> bytes | None:
+    """Return the bytes of a script that stands where it was planned and is what was planned.
 
-    Anything else has another digest.
+    Where the file is that was opened the kernel says, in a tenth of the time that it takes to look
+    at each part of its path. None when it says something else, or nothing.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 - flags of our own
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return "", b""
-        digest = hashlib.sha256()
-        source = b""
-        while piece := file.read(HASH_BYTES):
-            digest.update(piece)
-            if len(source) <= SOURCE_BYTES_MAX:
-                source += piece
+    if not script.path.startswith(script.root.rstrip(os.sep) + os.sep):
+        return None
+    try:
+        file = os.open(script.path, _FILE_FLAGS)
+        try:
+            if os.readlink(f"/proc/self/fd/{file}") != script.path:  # noqa: PTH115 - hot
+                return None
+            digest, source = _digest_of(file)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+    return source if digest == script.digest else None
+
+
+def _digest_of_file(path: str) -> tuple[str, bytes]:
+    """Return the digest of a plain file, opened once, and its first bytes."""
+    file = os.open(path, _FILE_FLAGS)
+    try:
+        return _digest_of(file)
+    finally:
+        os.close(file)
+
+
+def _digest_of(file: int) -> tuple[str, bytes]:
+    """Return the digest of an open plain file and its first bytes; else, none that is planned."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return "", b""
+    digest = hashlib.sha256()
+    source = b""
+    while piece := os.read(file, HASH_BYTES):
+        digest.update(piece)
+        if len(source) <= SOURCE_BYTES_MAX:
+            source += piece
     return digest.hexdigest(), source
 
 

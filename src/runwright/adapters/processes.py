@@ -38,6 +38,8 @@ GIVE_UP_S: Final = 20.0
 #: Descriptors that come with a request: the write ends of stdout and stderr.
 OUTPUTS: Final = 2
 INT_BYTES: Final = 4
+#: The flag by which received descriptors are not inherited from the first moment on; 0: none.
+_NOT_INHERITED: Final = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 def load_prctl() -> Callable[[int, int], object]:
@@ -64,12 +66,14 @@ def wake_on_child() -> int:
 
 def receive(source: _socket.socket, size: int) -> tuple[bytes, list[int]]:
     """Return the next bytes of a socket and the descriptors that came with the first of them."""
-    data, notes, _flags, _address = source.recvmsg(size, _socket.CMSG_SPACE(OUTPUTS * INT_BYTES))
+    space = _socket.CMSG_SPACE(OUTPUTS * INT_BYTES)
+    data, notes, _flags, _address = source.recvmsg(size, space, _NOT_INHERITED)
     passed: list[int] = []
     for _level, _kind, body in notes:
         passed += memoryview(body)[: len(body) // INT_BYTES * INT_BYTES].cast("i")
-    for descriptor in passed:
-        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
+    if not _NOT_INHERITED:
+        for descriptor in passed:
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - its only signature
     return data, passed
 
 

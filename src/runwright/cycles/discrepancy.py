@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 Classification: TypeAlias = Literal["NORMAL", "WARNING", "CATASTROPHIC"]
@@ -24,6 +25,8 @@ FIELDS_MAX: Final = 32
 TOLERANCES: Final = ("EXACT", "TIMESTAMP", "FLOAT", "STRING")
 #: What a tolerance without a value stands for: seconds, and a share of what is recorded.
 DEFAULT_WITHIN: Final = {"TIMESTAMP": "5", "FLOAT": "0.001"}
+#: The columns of a row that say how a field is weighed.
+_COLUMNS: Final = ("field_name", "criticality_weight", "tolerance_type", "tolerance_value")
 _FIELD: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 _NUMBER: Final = r"[+-]?\d{1,40}(\.\d{1,40})?([eE][+-]?\d{1,3})?"
 
@@ -57,7 +60,7 @@ def weights(component: str, rows: Sequence[Mapping[str, Any]]) -> list[Weight]:
     if len(rows) > FIELDS_MAX:
         msg = f"{component} has {len(rows)} field weights; at most {FIELDS_MAX} are compared"
         raise Unweighable(msg)
-    found = [_weight(component, row) for row in rows]
+    found = [_weight(component, *(row[name] for name in _COLUMNS)) for row in rows]
     if len({rule.field for rule in found}) != len(found):
         msg = f"{component} has two weights for one field"
         raise Unweighable(msg)
@@ -75,11 +78,13 @@ def score(compared: Sequence[Compared]) -> Any:
     """Return sum(w d) / sum(w) as a Fraction, d being 1 for a field that does not match."""
     from fractions import Fraction  # lazy: 1 ms that only a reconciliation needs
 
-    total = sum(Fraction(item.rule.weight) for item in compared)
-    if not total:
+    if not any(item.rule.weight for item in compared):
         msg = "nothing was compared"
         raise Unweighable(msg)
-    return sum((Fraction(item.rule.weight) for item in compared if not item.matches), 0) / total
+    apart = [Fraction(item.rule.weight) for item in compared if not item.matches]
+    if not apart:
+        return Fraction(0)
+    return sum(apart) / sum(Fraction(item.rule.weight) for item in compared)
 
 
 def classify(value: Any) -> Classification:
@@ -100,21 +105,22 @@ def score_text(value: Any) -> str:
 # ------------------------------------------------------------------------------------- the rows
 
 
-def _weight(component: str, row: Mapping[str, Any]) -> Weight:
-    field = str(row["field_name"])
+@lru_cache(maxsize=256, typed=True)
+def _weight(component: str, name: Any, criticality: Any, kind: Any, given: Any) -> Weight:
+    """Return what the columns of a row say. Raises: Unweighable."""
+    field = str(name)
     where = f"weight of {component}.{field[:64]}"
     if not re.fullmatch(_FIELD, field):
         msg = f"{where}: the field name is not of letters, digits, '_', '.', '-'"
         raise Unweighable(msg)
-    weight = number(row["criticality_weight"])
+    weight = number(criticality)
     if weight is None or not Decimal(WEIGHT_MIN) <= weight <= Decimal(WEIGHT_MAX):
-        msg = f"{where}: {row['criticality_weight']!r} is not within {WEIGHT_MIN} to {WEIGHT_MAX}"
+        msg = f"{where}: {criticality!r} is not within {WEIGHT_MIN} to {WEIGHT_MAX}"
         raise Unweighable(msg)
-    tolerance = str(row["tolerance_type"])
+    tolerance = str(kind)
     if tolerance not in TOLERANCES:
         msg = f"{where}: {tolerance[:40]!r} is none of {', '.join(TOLERANCES)}"
         raise Unweighable(msg)
-    given = row["tolerance_value"]
     if tolerance not in DEFAULT_WITHIN:
         return Weight(field, weight, tolerance, "")
     within = DEFAULT_WITHIN[tolerance] if given in (None, "") else str(given)
@@ -158,6 +164,8 @@ def _is_equal(ours: Any, theirs: Any) -> bool:
     """Compare by value: 3 is 3.0 and "3.0" where a float was recorded as text; true is not 1."""
     if isinstance(ours, bool) or isinstance(theirs, bool):
         return ours is theirs
+    if type(ours) is int and type(theirs) is int:
+        return ours == theirs
     if isinstance(ours, int | float) or isinstance(theirs, int | float):
         left, right = number(ours), number(theirs)
         return left is not None and left == right
@@ -175,6 +183,8 @@ def _is_close(ours: Any, theirs: Any, within: Decimal) -> bool:
     left, right = number(ours), number(theirs)
     if left is None or right is None:
         return False
+    if left == right:
+        return True
     return abs(Fraction(right) - Fraction(left)) <= Fraction(within) * abs(Fraction(left))
 
 

@@ -327,18 +327,19 @@ def _state(recorded: Recorded, spec: CycleSpec, state: Mapping[str, Any], tables
 
 
 def _metrics(recorded: Recorded, name: str, values: Mapping[str, float]) -> Iterator[Row]:
-    entry = recorded.entry
+    entry, label = recorded.entry, _label(recorded)
+    metadata, at = _json({"seq": entry.seq}), _instant(entry.ts)
     for index, (kind, value) in enumerate(values.items()):
         yield Row(
             "orchestrator_metrics",
             {
                 "metric_id": entry.seq * _METRICS_MAX + index,
-                "cycle_id": _label(recorded),
+                "cycle_id": label,
                 "metric_type": kind,
                 "metric_name": name,
                 "metric_value": repr(value),
-                "metadata": _json({"seq": entry.seq}),
-                "recorded_at": _instant(entry.ts),
+                "metadata": metadata,
+                "recorded_at": at,
             },
         )
 

@@ -26,7 +26,7 @@ class _Root(msgspec.Struct, frozen=True):
     """The folder below which functions must lie: as given, and with every link resolved."""
 
     given: Path
-    resolved: Path
+    resolved: str
 
 
 def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
@@ -37,7 +37,7 @@ def observe(spec: CycleSpec, tick: Tick, world: World) -> Facts:
     args = tick.args if isinstance(tick, Requested) else {}
     command = args.get("command")
     given = Path(spec.folder or ".", spec.root)
-    root = _Root(given, given.resolve())
+    root = _Root(given, os.path.realpath(given))
     if command:
         tasks = [_ad_hoc(spec, root, args)]
     else:
@@ -120,10 +120,10 @@ def _located(root: _Root, row: Registered) -> dict[str, Any]:
             facts["argv"] = [path, *row.config.command[1:], *row.config.args]
         if row.config.write:
             facts["write"] = [str(root.given.absolute() / path) for path in row.config.write]
-        facts["folder"] = str(root.resolved)
+        facts["folder"] = root.resolved
         if digest:
             facts["folder"] = os.path.dirname(path)  # noqa: PTH120 - as in `_script`
-            facts["script"] = {"path": path, "root": str(root.resolved), "digest": digest}
+            facts["script"] = {"path": path, "root": root.resolved, "digest": digest}
     except Usage as error:
         facts["problem"] = str(error)
     return facts
@@ -136,7 +136,7 @@ def _script(root: _Root, given: str) -> tuple[str, str]:
         path = os.path.realpath(os.path.join(root.given, given), strict=True)  # noqa: PTH118
     except (OSError, ValueError) as error:
         raise Usage(f"Function file not found: {root.given / given}") from error
-    resolved = str(root.resolved)
+    resolved = root.resolved
     if path != resolved and not path.startswith(f"{resolved.rstrip(os.sep)}{os.sep}"):
         asked = root.given / given
         is_below = asked.absolute().is_relative_to(root.given.absolute())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -198,6 +199,7 @@ def _check_timezone(key: str, name: str) -> None:
         raise InvalidSpec(f"{key}: {name!r} is not an IANA time zone") from error
 
 
+@lru_cache(maxsize=256)
 def read_config(text: str) -> tuple[TaskConfig, str]:
     """Return what a task_config says, and why it cannot be executed, if so."""
     try:

@@ -93,6 +93,8 @@ class Outbox:
         self.limits: Mapping[str, SinkLimits] = {}
         #: Whether there may be anything to deliver; False after a pump found nothing.
         self.waiting = True
+        #: What came of deliveries waits for the next commit.
+        self._is_staged = False
         #: Sink -> how many papers wait for it; None before they were counted.
         self._open: dict[str, int] | None = None
 
@@ -125,6 +127,7 @@ class Outbox:
         if not self.waiting:
             return {}
         if self._open is None:
+            self._settle()
             self._open = self._counted()
         return self._open
 
@@ -135,11 +138,16 @@ class Outbox:
         rows = self._store.rows("paper", {"state": "open"}, limit=enough, columns=("sink",))
         return dict(Counter(row["sink"] for row in rows))
 
-    def pump(self) -> float | None:
+    def pump(self, *, later: bool = False) -> float | None:
         """Deliver what may leave now; return seconds until the next attempt, None for nothing.
 
-        A paper that waits for a seal is not waited for: whoever seals pumps again.
+        A paper that waits for a seal is not waited for: whoever seals pumps again. `later`: what
+        came of it is written with the next commit, and whoever pumps flushes the writer before it
+        rests. After a crash in between a paper is delivered again, as after any.
         """
+        if self.waiting:
+            # What was staged for later says which papers have left.
+            self._settle()
         going = self._going() if self.waiting else {}
         self.waiting, next_ms = False, list[int]()
         while going:
@@ -154,12 +162,26 @@ class Outbox:
                 if page.left == READ_MAX and not page.is_blocked:
                     more[name] = None
             if written:
-                self._writer.commit(rows=written)
+                self._write(written, later=later and not more)
                 self._forget(left)
             going = more
         if not next_ms:
             return None
         return max(0.0, (min(next_ms) - self._clock.now_ms()) / 1000)
+
+    def _write(self, rows: Sequence[Row], *, later: bool) -> None:
+        if later:
+            self._is_staged = True
+            self._writer.stage((), rows=rows, then=self._is_written)
+        else:
+            self._writer.commit(rows=rows)
+
+    def _is_written(self) -> None:
+        self._is_staged = False
+
+    def _settle(self) -> None:
+        if self._is_staged:
+            self._writer.flush()
 
     def _forget(self, left: Mapping[str, int]) -> None:
         """Count no more what has left."""

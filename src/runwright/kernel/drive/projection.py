@@ -274,18 +274,18 @@ class Projection:
 
     # --------------------------------------------------------------------- folds of workloads
 
-    def _workload_rows(self, entry: Entry, leaf: bytes) -> Iterator[Row]:
+    def _workload_rows(self, entry: Entry, leaf: bytes) -> Sequence[Row]:
         kind = getattr(entry.body, "kind", "")
         if entry.type in _EVERYBODYS:
-            for workload in self._folding.values():
-                yield from self._ask(workload, entry, leaf)
-        elif entry.run or entry.round:
+            asked = [self._ask(workload, entry, leaf) for workload in self._folding.values()]
+            return [row for rows in asked for row in rows]
+        under_way = None
+        if entry.run or entry.round:
             under_way = self._round_of_run(entry) if entry.run else self._round(entry.round)
             kind = under_way.planned.body.kind
-            if kind in self._folding:
-                yield from self._ask(self._folding[kind], entry, leaf, under_way)
-        elif kind in self._folding:
-            yield from self._ask(self._folding[kind], entry, leaf)
+        if kind not in self._folding:
+            return ()
+        return self._ask(self._folding[kind], entry, leaf, under_way)
 
     def _ask(
         self, workload: Workload, entry: Entry, leaf: bytes, under_way: _Open | None = None

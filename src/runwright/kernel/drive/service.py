@@ -121,9 +121,10 @@ class Service:
             if unsealed_s is not None and unsealed_s <= 0:
                 self._ports.writer.seal()
                 unsealed_s = None
-            waits += [unsealed_s, self._conductor.outbox.pump(), self._ports.pulse()]
+            waits += [unsealed_s, self._conductor.outbox.pump(later=True), self._ports.pulse()]
             if self._conductor.stop:
                 break
+            self._ports.writer.flush()
             self._bell.wait(max(0.0, min(wait for wait in waits if wait is not None)))
 
         self._ports.pulse()
@@ -151,7 +152,7 @@ class Service:
             answered += 1
             if row["reply"]:
                 # Whoever waits finds what its run caused in place.
-                self._conductor.outbox.pump()
+                self._conductor.outbox.pump(later=True)
                 self._bell.ring(row["reply"])
         return answered
 

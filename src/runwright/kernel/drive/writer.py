@@ -288,8 +288,11 @@ class Writer:
 
         The others are made at the next seal.
         """
-        if any(row.table == "agent_key" for row in rows):
+        tables = {row.table for row in rows}
+        if "agent_key" in tables:
             self._keys.clear()
+        if "signature" not in tables:
+            return rows
         places = {stored.seq: place for place, stored in enumerate(appended.entries)}
         for index, row in enumerate(rows):
             if row.table != "signature" or row.update:
