@@ -24,7 +24,7 @@ from runwright.adapters.children import (
     Report,
     Start,
 )
-from runwright.adapters.processes import descendants
+from runwright.adapters.processes import descendants, pass_on
 from tests.adapters.hostile import SOON_S, Holders, alive, all_gone
 from tests.adapters.work import unique
 from tests.e2e.project import until
@@ -323,6 +323,36 @@ def test_a_launcher_that_was_killed_while_a_supervisor_stayed_is_replaced(
     os.kill(launcher._pid, signal.SIGKILL)
     assert gone([first])
     assert parent(launcher) != first
+
+
+def test_a_waiting_child_that_was_killed_is_replaced(launcher: Launcher) -> None:
+    """Nothing was started, which the next request finds out before it is made."""
+    first = parent(launcher)
+    until(lambda: descendants(first), "the next child waits")
+    (waiting,) = descendants(first)
+    os.kill(waiting, signal.SIGKILL)
+    assert gone([waiting])
+    assert parent(launcher) != first
+    assert gone([first])
+
+
+def test_a_child_of_which_its_supervisor_hears_nothing_is_ended_with_its_tree(
+    launcher: Launcher, holders: Holders
+) -> None:
+    """Whoever is killed between the two messages leaves nothing, although the child runs."""
+    first, marker = parent(launcher), unique()
+    staying = launcher._staying.pop()
+    argv = ["/bin/sh", "-c", ESCAPE + "sleep 600", "sh", str(holders.path), marker]
+    frame = Start("/bin/sh", argv, {"PATH": os.defpath}, "/").frame()
+    null = os.open(os.devnull, os.O_WRONLY)
+    pass_on(staying.errand, frame, [null, null])
+    os.close(null)
+    assert holders.came()
+    assert len(descendants(first)) >= 2
+    staying.close()
+    assert holders.gone()
+    assert all_gone(marker)
+    assert gone([first])
 
 
 def test_a_word_for_one_child_does_not_reach_the_next(launcher: Launcher) -> None:

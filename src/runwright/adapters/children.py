@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from runwright.adapters import supervisor as words
-from runwright.adapters.processes import IS_LINUX, RESTORED, SIGKILL, pass_on
+from runwright.adapters.processes import IS_LINUX, RESTORED, SIGKILL, pass_on, receive
 
 #: Where a program is looked for, unless PATH is granted.
 PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -122,8 +122,21 @@ class Report(msgspec.Struct, frozen=True):
     strays: int
     #: Descendants that could not be killed.
     survivors: int
-    #: 1 when its supervisor waits for another child at the same control socket.
+    #: 1 when its supervisor waits at the same control socket, with another child.
     stays: int
+
+
+class Staying(NamedTuple):
+    """A supervisor that stays for another child."""
+
+    control: _socket.socket
+    #: Where that child waits for its errand.
+    errand: _socket.socket
+
+    def close(self) -> None:
+        """Let go of it, which ends it."""
+        self.control.close()
+        self.errand.close()
 
 
 class Child:
@@ -135,6 +148,8 @@ class Child:
         self.stdout = stdout
         self.stderr = stderr
         self._told = b""
+        #: Where the next child of its supervisor waits, which says so at the end.
+        self._next: _socket.socket | None = None
         #: Held while something is said: what is said to one child must not reach the next.
         self._lock = threading.Lock()
         self._is_asked = False
@@ -155,12 +170,24 @@ class Child:
             if not self._is_left:
                 self.control.send(word)
 
-    def leave(self) -> _socket.socket | None:
+    def leave(self) -> Staying | None:
         """Give up the control socket if its supervisor stays for another child."""
-        report = self.report()
         with self._lock:
-            self._is_left = report is not None and bool(report.stays) and not self._is_asked
-            return self.control if self._is_left else None
+            if self._next is None or self._is_asked:
+                return None
+            self._is_left = True
+            return Staying(self.control, self._next)
+
+    def send_off(self, frame: bytes, errand: _socket.socket, output: list[int]) -> None:
+        """Tell the child of a supervisor that stayed what it is to become, and then that one.
+
+        Raises: OSError when it certainly was not started.
+        """
+        # The child first, who has the longer way; its supervisor ends it if it hears of nothing.
+        pass_on(errand, frame, output)
+        self._told = words.STARTING
+        with contextlib.suppress(OSError):
+            self.control.sendall(frame)
 
     def follow(
         self,
@@ -193,10 +220,13 @@ class Child:
 
     def hear(self) -> bool:
         """Take in what the supervisor says; False when it has said everything."""
+        passed: list[int] = []
         try:
-            piece = self.control.recv(REPORT_BYTES_MAX)
+            piece, passed = receive(self.control, REPORT_BYTES_MAX)
         except OSError:
             piece = b""
+        if passed:
+            self._next = _socket.socket(-1, -1, -1, passed[0])
         self._told += piece
         return bool(piece) and not piece.endswith(b"\n")
 
@@ -217,6 +247,8 @@ class Child:
         """Let go of the socket and the pipes; a tree that still runs is killed by that."""
         if not self._is_left:
             self.control.close()
+            if self._next is not None:
+                self._next.close()
         os.close(self.stdout)
         os.close(self.stderr)
 
@@ -260,8 +292,8 @@ class Launcher:
         self._pid = 0
         #: What the launcher holds; None until it has said so.
         self._holds: int | None = None
-        #: The sockets of supervisors that stay for another child.
-        self._staying: list[_socket.socket] = []
+        #: Supervisors that stay for another child.
+        self._staying: list[Staying] = []
         self._is_ending = False
 
     def start(self) -> None:
@@ -380,11 +412,11 @@ class Launcher:
     def _ask_staying(self, start: Start) -> Child | None:
         """Hand a child to a supervisor that stays; None when none does. Raises: LauncherLost."""
         with self._lock:
-            control = self._staying.pop() if self._staying else None
-        if control is None:
+            staying = self._staying.pop() if self._staying else None
+        if staying is None:
             return None
         try:
-            return request(start, control)
+            return request(start, *staying)
         except LauncherLost:
             with self._lock:
                 # It is the end of the launcher that ends them.
@@ -392,15 +424,15 @@ class Launcher:
             raise
 
     def _let_stay(self, child: Child) -> None:
-        control = child.leave()
-        if control is None:
+        staying = child.leave()
+        if staying is None:
             return
         with self._lock:
             is_welcome = self._socket is not None and not self._is_ending
             if is_welcome and len(self._staying) < STAYING_MAX:
-                self._staying.append(control)
+                self._staying.append(staying)
                 return
-        control.close()
+        staying.close()
 
     def _dismiss(self) -> None:
         """Let go of the supervisors that stay, which ends them."""
@@ -444,20 +476,25 @@ def hand_over(start: Start, give: Callable[[int], object]) -> Child:
     return request(start, mine)
 
 
-def request(start: Start, control: _socket.socket) -> Child:
-    """Ask a supervisor for a child, by its control socket. Raises: LauncherLost."""
+def request(start: Start, control: _socket.socket, errand: _socket.socket | None = None) -> Child:
+    """Ask a supervisor for a child, or one that stayed and its child. Raises: LauncherLost."""
     stdout, stdout_end = os.pipe()
     stderr, stderr_end = os.pipe()
     child = Child(control, stdout, stderr)
     try:
         frame = start.frame()
-        pass_on(control, frame, [stdout_end, stderr_end])
+        if errand is None:
+            pass_on(control, frame, [stdout_end, stderr_end])
+        else:
+            child.send_off(frame, errand, [stdout_end, stderr_end])
     except OSError as error:
         child.close()
         raise LauncherLost from error
     finally:
         os.close(stdout_end)
         os.close(stderr_end)
+        if errand is not None:
+            errand.close()
     return child
 
 

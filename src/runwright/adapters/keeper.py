@@ -59,6 +59,7 @@ class Keeper(Supervisor):
         self.childless = False
         self.killed = set()
         self.group = started.group
+        self.may_stay = False
         #: The child that stands ready, and the socket that it waits at.
         self.ready = 0
         self.door: _socket.socket | None = None
@@ -178,7 +179,7 @@ class Keeper(Supervisor):
         self.control = _socket.socket(-1, -1, -1, passed)
         frame, output = self._read_request()
         try:
-            if frame:
+            if output:
                 self._send_off(self.control, frame, output)
         finally:
             close(output)

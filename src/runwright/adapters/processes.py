@@ -79,8 +79,9 @@ def receive(source: _socket.socket, size: int) -> tuple[bytes, list[int]]:
 
 def pass_on(target: _socket.socket, data: bytes, descriptors: list[int]) -> None:
     """Send data through a socket, and descriptors with the first of it. Raises: OSError."""
-    rights = b"".join(each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors)
-    sent = target.sendmsg([data], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+    rights = b"".join([each.to_bytes(INT_BYTES, sys.byteorder) for each in descriptors])
+    notes = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if rights else []
+    sent = target.sendmsg([data], notes)
     if sent < len(data):
         target.sendall(data[sent:])
 

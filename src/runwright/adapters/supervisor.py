@@ -5,8 +5,9 @@ tree when its control socket closes (the conductor died), when its launcher dies
 ends. The child is forked before it is needed: up to its last step it stands ready.
 
 When a tree has ended by itself and left nothing, the supervisor stays for another one, with the
-next child ready, and hears of it by the same control socket. Two forks and the pages they copy cost
-more than all the rest, so only the first child in a row pays for both.
+next child ready. Two forks and the pages they copy cost more than all the rest, so only the first
+child in a row pays for both. With its report it hands out the socket at which that child waits: the
+next request goes to the child, by its own, and to the supervisor, by the same control socket.
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ class Supervisor:
         self._sandbox = sandbox
         #: True once what was started is a template, which a keeper goes on with.
         self.keeps = False
+        #: Whether another child may follow.
+        self.may_stay = True
         #: The control group of the tree, when its processes are counted.
         self.group = f"{groups}{os.getpid()}"
         self.wake = wake_on_child()
@@ -101,6 +104,8 @@ class Supervisor:
         self.events = select.poll()
         self.events.register(self.wake, select.POLLIN)
         self.events.register(lifeline, select.POLLIN)
+        #: What a child hears of its errand by, and the end of it that the next one gets.
+        self.errand, self.waiting = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._make_ready()
 
     def _make_ready(self) -> None:
@@ -112,15 +117,16 @@ class Supervisor:
         #: True when no grace is left.
         self.urgent = False
         self.childless = False
+        #: Whether a child waits for its errand.
+        self.is_ready = True
         self.killed: set[int] = set()
         #: What all processes of the tree used that were collected here.
         self.cpu_s, self.peak = 0.0, 0
-        self.errand, errand = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self.trouble, complaint = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            _become(errand, complaint, self._prctl, self._sandbox, self.group)
-        errand.close()
+            _become(self.waiting, complaint, self._prctl, self._sandbox, self.group)
+        self.waiting.close()
         os.close(complaint)
 
     def serve(self, taking: int) -> int:
@@ -138,8 +144,11 @@ class Supervisor:
             return 0
         self.control = _socket.socket(-1, -1, -1, passed[0])
         self.events.register(passed[0], select.POLLIN)
-        while self._supervise(taking) and self._is_asked(passed[0]):
+        while self._is_asked(passed[0]) and self._supervise(taking):
             taking = 0
+        if self.is_ready:
+            # Somebody may have told it what nobody told us, and was killed in between.
+            self._kill()
         return 0
 
     def _is_asked(self, where: int) -> bool:
@@ -150,13 +159,16 @@ class Supervisor:
         return all(descriptor != self.lifeline for descriptor, _events in asked.poll())
 
     def _supervise(self, taking: int) -> bool:
-        """Send the child on its errand and see it to its end; say whether to stay for another."""
+        """See to the errand of the child until its end; say whether to stay for another."""
         frame, output = self._read_request()
         if not frame:
             return False
-        self.control.send(STARTING)
+        self.is_ready = False
         started = time.monotonic()
-        self._send_on(self.errand, frame, output)
+        if output:
+            # Only the first child has to be told; whoever asks for another tells it as well.
+            self.control.send(STARTING)
+            self._send_on(self.errand, frame, output)
         # Only now: making the next one ready would compete with the child for the processor.
         if taking:
             os.write(taking, b".")
@@ -168,7 +180,6 @@ class Supervisor:
             return False
         # The conductor first: it was woken for this processor, and a fork is long.
         os.sched_yield()
-        self.errand.close()
         os.close(self.trouble)
         try:
             self._make_ready()
@@ -203,7 +214,10 @@ class Supervisor:
         strays = complaint[2] if request["spaces"] else len(self.killed - {self.child})
         # What took more than a child to hold, or left anything, is not gone on with.
         is_plain = not (request["tasks"] or request["spaces"] or survivors or complaint[0])
-        stays = is_plain and self.ended == BY_ITSELF and not self.urgent
+        stays = self.may_stay and is_plain and self.ended == BY_ITSELF and not self.urgent
+        if stays:
+            self.errand.close()
+            self.errand, self.waiting = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._tell(complaint, duration_ms, strays, survivors, stays=stays)
         if request["tasks"]:
             remove(self.group)
@@ -219,15 +233,16 @@ class Supervisor:
         The frame is empty when the conductor went away before it was whole.
         """
         try:
-            frame, output = receive(self.control, READ_BYTES)
-            while output and len(frame) < frame_size(frame):
-                piece = self.control.recv(READ_BYTES)
+            # No byte more: a word to end it may stand behind it already.
+            frame, output = receive(self.control, LENGTH_BYTES)
+            while (left := frame_size(frame) - len(frame)) > 0:
+                piece = self.control.recv(left)
                 if not piece:
                     break
                 frame += piece
         except OSError:
             return b"", []
-        if len(output) == OUTPUTS and len(frame) == frame_size(frame):
+        if len(output) in (0, OUTPUTS) and len(frame) == frame_size(frame):
             return frame, output
         close(output)
         return b"", []
@@ -348,9 +363,13 @@ class Supervisor:
             "stays": int(stays),
         }
         try:
-            self.control.send(report(values))
+            # The end that it hands out is kept by nobody else.
+            pass_on(self.control, report(values), [self.errand.fileno()] if stays else [])
         except OSError:
             return
+        finally:
+            if stays:
+                self.errand.close()
 
 
 def frame_size(begun: bytes) -> int:
