@@ -22,12 +22,13 @@ from typing import Final, NamedTuple
 
 import peers
 from measure import Quiet, Row, Timed, machine, pairs, process, progress, table
-from stage import FRAMES, FUNCTIONS, Stage, Worker, cpu_ms
+from stage import FRAMES, FUNCTIONS, Stage, Worker, cpu_ms, in_turn
 
 #: Entries of one cycle of three functions: planned, three starts, three ends, judged.
 ENTRIES_PER_CYCLE: Final = 9
-#: Cycles of one side of a warm pair.
+#: Cycles of one side of a warm pair, of which the median counts.
 WARM_CYCLES: Final = 7
+FORKED_CYCLES: Final = 3
 #: Entries that the record has which is verified, and the ledger that is proven from.
 VERIFIED: Final = 200_000
 PROVEN: Final = 1_000_000
@@ -90,10 +91,10 @@ def warm(setup: Setup) -> list[Row]:
     times: dict[str, list[float]] = {name: [] for name in workers}
     for index in range(setup.pairs + 1):
         setup.quiet.wait()
-        for name, worker in workers.items():
-            spent = statistics.median(worker.repeat(WARM_CYCLES))
-            if index:
-                times[name].append(spent)
+        spent = in_turn(workers, WARM_CYCLES)
+        if index:
+            for name, each in spent.items():
+                times[name].append(each)
     commits = workers["T1"].ask("commits")
     for worker in workers.values():
         worker.close()
@@ -124,21 +125,19 @@ def forked(setup: Setup) -> list[Row]:
     ):
         slug = scripts[0].parent.name
         project = stage.project(f"forked-{slug}", scripts=scripts, more=", warm: true")
-        workers = [
-            Worker(stage.script("inside.py", "warm", str(project)), stage.environment),
-            Worker(stage.floor(f"{slug}.db", "--bare", scripts=scripts), stage.environment),
-        ]
+        floor = stage.floor(f"{slug}.db", "--bare", scripts=scripts)
+        workers = {
+            "ours": Worker(stage.script("inside.py", "warm", str(project)), stage.environment),
+            "floor": Worker(floor, stage.environment),
+        }
         times: list[list[float]] = [[], []]
         for index in range(setup.pairs + 1):
             setup.quiet.wait()
-            spent = [
-                statistics.median(worker.repeat(WARM_CYCLES if worker is workers[0] else 3))
-                for worker in workers
-            ]
+            spent = in_turn(workers, FORKED_CYCLES)
             if index:
-                times[0].append(spent[0])
-                times[1].append(spent[1])
-        for worker in workers:
+                times[0].append(spent["ours"])
+                times[1].append(spent["floor"])
+        for worker in workers.values():
             worker.close()
         stage.verify(project)
         note = f"{statistics.median(b / a for a, b in zip(*times, strict=True)):.1f} x faster"

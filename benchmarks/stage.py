@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -171,6 +172,18 @@ class Worker:
     def close(self) -> None:
         """End it, gently."""
         self._process.communicate()
+
+
+def in_turn(workers: Mapping[str, Worker], count: int) -> dict[str, float]:
+    """Have each do it so many times, one after the other; the median of each, ms.
+
+    What else runs on a machine comes and goes within a second, so no side has one for itself.
+    """
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in range(count):
+        for name, worker in workers.items():
+            times[name] += worker.repeat(1)
+    return {name: statistics.median(each) for name, each in times.items()}
 
 
 _SITE: Final = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -16,7 +16,6 @@ from runwright.cycles import discrepancy
 from runwright.cycles.discrepancy import Unweighable
 from runwright.cycles.report import bundle
 from runwright.cycles.spec import CycleSpec
-from runwright.kernel.canonical import encode
 from runwright.kernel.ports import Row
 from runwright.kernel.run import Outcome, Requested, RunPlan, instant_text, run_id
 from runwright.kernel.workload import (
@@ -209,7 +208,7 @@ def _compared(
             for item in compared
         )
         found = replace(found, fields=fields)
-        if len(encode(found)) <= ENTRY_MAX:
+        if len(_JSON.encode(found)) <= ENTRY_MAX:
             break
     return found
 
