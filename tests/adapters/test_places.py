@@ -22,6 +22,7 @@ from runwright.kernel.ports import Place
 from runwright.kernel.run import Call, Executed, Limits, Round, RunPlan, Script
 from tests.adapters.hostile import SOON_S, Holders, alive
 from tests.adapters.work import call, collect, command, finish, kept
+from tests.e2e.project import until
 
 Execute = Callable[..., Executed]
 
@@ -389,6 +390,31 @@ def test_a_scratch_folder_of_any_depth_is_removed(
     executed = execute(sys.executable, "-I", "-S", "-c", code)
     assert executed.outcome.status == "done"
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_a_run_left_is_removed_beside_the_next_one_or_soon(
+    places: LocalPlaces, tmp_path: Path, holders: Holders
+) -> None:
+    """Not while an outcome is recorded; but a round that waits or is over keeps none."""
+    scratch = tmp_path / "scratch"
+    wait = f"exec 3>{holders.path}; echo up >&3; read line <{holders.path}.gate"
+    os.mkfifo(f"{holders.path}.gate")
+    waiting = command("sh", "-c", wait, key="waiting", write=(str(holders.path),))
+    works = [command("true", key="first"), waiting, command("true", key="last")]
+    place = places.open(
+        Round(key="cycle", place="command", runs=tuple(work.plan for work in works))
+    )
+    finish(place, works[:1])
+    place.start(works[1:2])
+    assert holders.came()
+    until(lambda: len(list(scratch.iterdir())) == 1, "the folder of the first run is removed")
+    Path(f"{holders.path}.gate").write_text("go\n", encoding="utf-8")
+    collect(place, 1)
+    until(lambda: list(scratch.iterdir()) == [], "a round that waits has removed the second")
+    finish(place, works[2:])
+    place.close()
+    places.close()
+    assert list(scratch.iterdir()) == []
 
 
 def test_what_an_earlier_conductor_left_is_swept(places: LocalPlaces, tmp_path: Path) -> None:

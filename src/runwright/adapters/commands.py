@@ -186,17 +186,18 @@ class Commands:
         that can wait waits until the conductor does, with which it shares an interpreter.
         """
         if any(template is not None for _scratch, template in self._left):
-            self._tidy()
+            self.tidy()
         if self._ahead > 0 and self._templates is not None:
             self._templates.look_ahead()
 
     def close(self) -> None:
         """Remove what is left."""
-        self._tidy()
+        self.tidy()
         with self._removing:
             return
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
+        """Remove what the last attempts left, now."""
         left, self._left = self._left, []
         for each in left:
             _remove(*each)

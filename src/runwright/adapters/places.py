@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Seconds that the last threads of a closed place have.
 JOIN_S: Final = 30.0
-#: Seconds after which what is left of a round is removed.
+#: Seconds after which what is left of a run is removed, when none follows.
 REST_S: Final = 0.05
 
 
@@ -226,7 +226,7 @@ class _Crew(_Place):
 
     def _serve(self) -> None:
         try:
-            while (work := self._waiting.get()) is not None:
+            while (work := self._next()) is not None:
                 if self._stopping:
                     self._ended.put(stopped(work))
                 else:
@@ -234,6 +234,10 @@ class _Crew(_Place):
                     self._rest()
         finally:
             self._leave()
+
+    def _next(self) -> Work | None:
+        """Return what is to be executed next; None when nothing more is."""
+        return self._waiting.get()
 
     def _leave(self) -> None:
         """Do what a thread does last."""
@@ -301,6 +305,14 @@ class CommandPlace(_Crew):
 
     def _rest(self) -> None:
         self._commands.prepare()
+
+    def _next(self) -> Work | None:
+        try:
+            return self._waiting.get(timeout=REST_S)
+        except Empty:
+            # Whatever comes next takes its time: a round that repeats waits for minutes.
+            self._commands.tidy()
+            return super()._next()
 
     def _leave(self) -> None:
         with self._lock:

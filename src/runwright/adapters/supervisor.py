@@ -147,7 +147,10 @@ class Supervisor:
         while self._is_asked(passed[0]) and self._supervise(taking):
             taking = 0
         if self.is_ready:
-            # Somebody may have told it what nobody told us, and was killed in between.
+            # It ends by itself where nobody can tell it anything any more. But somebody may have
+            # told it what nobody told us, and was killed in between.
+            self.ends.poll(SETTLE_S * 1000)
+            self._reap()
             self._kill()
         return 0
 

@@ -187,6 +187,41 @@ def test_a_delivery_that_was_not_acknowledged_is_made_again(rig):
     assert [item.id for item in made.sink.got] == [item.id for item in other.sink.got]
 
 
+def states(made) -> list[str]:
+    """Return the states of papers in the store, as a process beside this one reads them."""
+    return [row["state"] for row in made.store.rows("paper", order="seq")]
+
+
+def test_an_acknowledgement_may_stand_in_the_next_commit(rig):
+    """For whoever writes more; nothing is delivered twice meanwhile."""
+    made = rig()
+    papers(made, "a", "b")
+    assert made.conductor.outbox.pump(later=True) is None
+    assert made.conductor.outbox.pump(later=True) is None
+    assert (made.sink.names, made.commits(), states(made)) == (["a", "b"], [], ["open"] * 2)
+    papers(made, "c", seq=2)
+    assert states(made) == ["delivered", "delivered", "open"]
+
+
+def test_what_has_left_is_written_before_papers_are_read_again(rig):
+    made = rig()
+    papers(made, "a")
+    made.conductor.outbox.pump(later=True)
+    made.conductor.outbox.waiting = True
+    assert made.conductor.outbox.pump() is None
+    assert (made.sink.names, made.commits()) == (["a"], [["[paper]"]])
+
+
+def test_an_acknowledgement_that_was_not_written_is_as_one_that_was_lost(rig):
+    made = rig()
+    papers(made, "a", "b")
+    made.conductor.outbox.pump(later=True)
+    other = made.again()
+    other.conductor.outbox.pump()
+    assert [item.id for item in made.sink.got] == [item.id for item in other.sink.got]
+    assert states(other) == ["delivered"] * 2
+
+
 def test_a_full_outbox_refuses_ticks(rig):
     """Deferred, not lost: the tick can be asked for again once papers have left."""
     made = rig(workload_of(round_of("a")), outbox_max=2)

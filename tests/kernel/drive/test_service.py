@@ -278,6 +278,16 @@ def test_a_seal_is_made_when_it_is_due(rig):
     assert made.types()[-1] == "conductor.stopped"
 
 
+def test_what_has_left_is_written_before_it_rests(rig):
+    """An acknowledgement may wait for the next commit, not for the next hour."""
+    found = []
+    paper = Paper(sink="list", name="a", body="")
+    made = rig(workload_of(round_of(), report=lambda *_: [paper]))
+    made.submit("r1")
+    made.serve(lambda: found.extend(row["state"] for row in made.store.rows("paper")))
+    assert (made.sink.names, found) == (["a"], ["delivered"])
+
+
 def test_a_knock_is_answered_at_once(rig):
     """A request that arrives during a wait is run before the next one."""
     made = rig()
