@@ -89,9 +89,15 @@ def warm(setup: Setup) -> list[Row]:
     }
     workers["floor"] = Worker(stage.floor("warm.db", "--warm"), stage.environment)
     times: dict[str, list[float]] = {name: [] for name in workers}
+    turns = 0
+
+    def turn() -> Mapping[str, float]:
+        nonlocal turns
+        turns += 1
+        return in_turn(workers, WARM_CYCLES)
+
     for index in range(setup.pairs + 1):
-        setup.quiet.wait()
-        spent = in_turn(workers, WARM_CYCLES)
+        spent = setup.quiet.measured(turn)
         if index:
             for name, each in spent.items():
                 times[name].append(each)
@@ -99,8 +105,8 @@ def warm(setup: Setup) -> list[Row]:
     for worker in workers.values():
         worker.close()
     for level, project in projects.items():
-        cycles = WARM_CYCLES * (setup.pairs + 1)
-        stage.verify(project, entries=before[level] + ENTRIES_PER_CYCLE * cycles)
+        entries = ENTRIES_PER_CYCLE * WARM_CYCLES * turns
+        stage.verify(project, entries=before[level] + entries)
     floor = times["floor"]
     child = [(t1 - t0) / 3 for t0, t1 in zip(times["T0"], times["T1"], strict=True)]
     return [
@@ -132,8 +138,7 @@ def forked(setup: Setup) -> list[Row]:
         }
         times: list[list[float]] = [[], []]
         for index in range(setup.pairs + 1):
-            setup.quiet.wait()
-            spent = in_turn(workers, FORKED_CYCLES)
+            spent = setup.quiet.measured(lambda each=workers: in_turn(each, FORKED_CYCLES))
             if index:
                 times[0].append(spent["ours"])
                 times[1].append(spent["floor"])
@@ -297,7 +302,9 @@ def main() -> None:
     print(table(rows))
     print(f"\n{line}")
     if quiet.noisy:
-        print(f"not quiet before {quiet.noisy} measurements: something else was running")
+        print(f"not quiet in {quiet.noisy} measurements: something else was running")
+    if quiet.again:
+        print(f"{quiet.again} pairs measured again: the host took time for others")
     if given.json:
         found = {"machine": line, "noisy": quiet.noisy, "rows": [row.as_json() for row in rows]}
         given.json.write_text(json.dumps(found, indent=2))
