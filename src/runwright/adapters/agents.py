@@ -8,6 +8,7 @@ people: a key is found by its public half.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,8 +35,8 @@ class FileKeyring:
         """Use a folder, which is made with the first key."""
         self._folder = folder
         self._loaded: dict[Path, Ed25519PrivateKey] = {}
-        #: The public halves of those.
-        self._publics: dict[Path, str] = {}
+        #: Public half -> the path of the private one.
+        self._places: dict[str, Path] = {}
         #: Agent -> the path of its current key.
         self._paths: dict[str, Path] = {}
 
@@ -60,8 +61,12 @@ class FileKeyring:
 
     def sign(self, agent: str, key: str, data: bytes) -> bytes | None:
         """Return a signature; None when the key is not kept here. Raises: refused, usage."""
-        for path, private in self._kept(agent):
-            if self._publics.get(path) == key:
+        path = self._places.get(key)
+        # Every record is signed: a key that was found is not looked for, but must still be there.
+        if path in self._loaded and os.path.exists(path):  # noqa: PTH110 - hot
+            return self._loaded[path].sign(data)
+        for _, private in self._kept(agent):
+            if _public(private) == key:
                 return private.sign(data)
         return None
 
@@ -95,7 +100,7 @@ class FileKeyring:
     def _load(self, path: Path) -> Ed25519PrivateKey:
         if path not in self._loaded:
             self._loaded[path] = load_seal_key(path)
-            self._publics[path] = _public(self._loaded[path])
+            self._places[_public(self._loaded[path])] = path
         return self._loaded[path]
 
     def _current(self, agent: str) -> Path:
