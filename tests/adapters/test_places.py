@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -405,6 +406,7 @@ def test_what_a_run_left_is_removed_beside_the_next_one_or_soon(
         Round(key="cycle", place="command", runs=tuple(work.plan for work in works))
     )
     finish(place, works[:1])
+    assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
     place.start(works[1:2])
     assert holders.came()
     until(lambda: len(list(scratch.iterdir())) == 1, "the folder of the first run is removed")

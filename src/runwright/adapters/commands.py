@@ -191,7 +191,7 @@ class Commands:
             self._templates.look_ahead()
 
     def close(self) -> None:
-        """Remove what is left."""
+        """Remove what is left, and wait for the thread that removes some of it."""
         self.tidy()
         with self._removing:
             return

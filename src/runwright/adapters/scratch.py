@@ -32,7 +32,9 @@ class Scratch:
         try:
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
         except FileNotFoundError:
-            os.makedirs(self.path, MODE)  # noqa: PTH103 - as above
+            # In two steps: the mode is that of the last folder alone.
+            os.makedirs(base, MODE, exist_ok=True)  # noqa: PTH103 - as above
+            os.mkdir(self.path, MODE)  # noqa: PTH102 - as above
         except FileExistsError:
             remove(self.path)
             os.mkdir(self.path, MODE)  # noqa: PTH102 - as above

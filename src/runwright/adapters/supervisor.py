@@ -118,7 +118,7 @@ class Supervisor:
         self.urgent = False
         self.childless = False
         #: Whether a child waits for its errand.
-        self.is_ready = True
+        self.is_idle = True
         self.killed: set[int] = set()
         #: What all processes of the tree used that were collected here.
         self.cpu_s, self.peak = 0.0, 0
@@ -146,7 +146,7 @@ class Supervisor:
         self.events.register(passed[0], select.POLLIN)
         while self._is_asked(passed[0]) and self._supervise(taking):
             taking = 0
-        if self.is_ready:
+        if self.is_idle:
             # It ends by itself where nobody can tell it anything any more. But somebody may have
             # told it what nobody told us, and was killed in between.
             self.ends.poll(SETTLE_S * 1000)
@@ -166,7 +166,7 @@ class Supervisor:
         frame, output = self._read_request()
         if not frame:
             return False
-        self.is_ready = False
+        self.is_idle = False
         started = time.monotonic()
         if output:
             # Only the first child has to be told; whoever asks for another tells it as well.

@@ -309,7 +309,7 @@ class Writer:
     def _signature(self, keys: Sequence[AgentKey], leaf: bytes, at_ms: int) -> Mapping[str, str]:
         if self.keyring is None:
             return {}
-        from runwright.kernel.drive.agents import signature  # lazy: only when something waits
+        from runwright.kernel.drive.agents import signature  # lazy: only who has agents signs
 
         try:
             return signature(self.keyring, keys, leaf, at_ms=at_ms)
